@@ -1,0 +1,45 @@
+# Two commands do everything on a fresh machine with Python 3.11, git and make:
+#   make demo   install, make synthetic CT scans, fine-tune with cross-validation, show where everything is
+#   make test   install, then every check that a change must pass
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+DEMO := demo
+
+.PHONY: demo test test-all test-gpu lint bench clean
+
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	touch $@
+
+demo: $(INSTALLED)
+	rm -rf $(DEMO)
+	$(BIN)/medres phantoms $(DEMO)/scans --modality CT --scans 60 --size 48
+	$(BIN)/medres finetune --data $(DEMO)/scans --arch resnet18 --weights none --epochs 10 --output $(DEMO)/runs --name first
+	@echo "MLflow    $(BIN)/mlflow server --backend-store-uri sqlite:///$(CURDIR)/$(DEMO)/runs/mlflow.db"
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check --diff --quiet medres/runs/__init__.py
+	$(BIN)/mypy
+	$(BIN)/lint-imports --cache-dir .import_linter_cache
+	$(BIN)/codespell medres tests docs pipelines configs README.md
+
+# what is left out (slow, gpu) is counted in pytest's last line as "deselected"; `make test-all` runs it
+test: lint
+	$(BIN)/pytest -m "not slow and not gpu"
+
+test-all: lint
+	$(BIN)/pytest -m "not gpu"
+
+test-gpu: $(INSTALLED)
+	$(BIN)/pytest -m gpu
+
+bench: $(INSTALLED)
+	$(BIN)/pytest tests/benchmarks -m slow -s --benchmarks
+
+clean:
+	rm -rf $(VENV) $(DEMO) build dist *.egg-info

@@ -1,0 +1,85 @@
+"""One tree of exceptions: what was given, why it is refused, what to type instead.
+
+::
+
+    MedresError                 exit code 1: refused, with a message that a user can act on
+    ├── UsageError              exit code 2: options that contradict each other
+    ├── ConfigError             a key, a value or a document (config.yaml, plan.yaml) that is not valid
+    ├── DataError               scans, labels, splits
+    │   └── UnreadableScanError one file that cannot be read as a scan
+    ├── PlanError               a plan that does not fit its data or its network
+    ├── ModelError              unknown or unsuitable architectures
+    │   └── WeightsError        pretrained weights that are missing, unsafe or do not fit
+    ├── TrainingError           a loss that is not finite, a stage that cannot run
+    ├── OutputError             a folder that cannot be written, a disk that is full, a run that is in the way
+    ├── BundleError             a bundle that is damaged or fails its golden case
+    └── TrackingError           an MLflow store or registry that does not answer
+"""
+
+from __future__ import annotations
+
+
+class MedresError(Exception):
+    """A refusal that its reader can act on.
+
+    Args:
+        problem: What was given and which rule it breaks, with file and value.
+        fix: What to do or type instead.
+
+    Example:
+        >>> str(MedresError("2 folds need 2 patients a class; 'benign' has 1.", fix="Add scans of 'benign'."))
+        "2 folds need 2 patients a class; 'benign' has 1. Add scans of 'benign'."
+    """
+
+    exit_code = 1
+
+    def __init__(self, problem: str, *, fix: str = "") -> None:
+        super().__init__(f"{problem} {fix}".strip())
+        self.problem = problem
+        self.fix = fix
+
+
+class UsageError(MedresError):
+    """Options that contradict each other."""
+
+    exit_code = 2
+
+
+class ConfigError(MedresError):
+    """A key, a value or a document that is not valid."""
+
+
+class DataError(MedresError):
+    """Scans, labels or splits that cannot be used as they are."""
+
+
+class UnreadableScanError(DataError):
+    """One file that cannot be read as a scan."""
+
+
+class PlanError(MedresError):
+    """A plan that does not fit its data or its network."""
+
+
+class ModelError(MedresError):
+    """An unknown or unsuitable architecture."""
+
+
+class WeightsError(ModelError):
+    """Pretrained weights that are missing, unsafe or do not fit."""
+
+
+class TrainingError(MedresError):
+    """Training that cannot start or must stop."""
+
+
+class OutputError(MedresError):
+    """Output that cannot be written."""
+
+
+class BundleError(MedresError):
+    """A bundle that is damaged or fails its golden case."""
+
+
+class TrackingError(MedresError):
+    """An MLflow store or registry that does not answer."""

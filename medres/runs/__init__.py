@@ -1,0 +1,1 @@
+"""The run folder: its layout, documents, event log, atomic writes, pseudonyms and progress."""

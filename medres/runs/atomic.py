@@ -1,0 +1,113 @@
+"""Files that are there whole or not at all.
+
+A temporary file is written *beside* its destination (never in the system's temp folder: voxels do not leave the
+run's disk), flushed to the disk, then renamed over it. A killed writer leaves only a ``.part-*`` orphan, never a
+truncated file under the final name.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+from medres.errors import OutputError
+
+PART_PREFIX = ".part-"
+
+
+@contextmanager
+def atomic_write(path: Path) -> Iterator[BinaryIO]:
+    """Open a binary file that appears at ``path`` only when the block ends without an exception.
+
+    Raises:
+        OutputError: The folder cannot be written or the disk is full.
+
+    Example:
+        >>> import tempfile, pathlib
+        >>> target = pathlib.Path(tempfile.mkdtemp()) / "scores.txt"
+        >>> with atomic_write(target) as file:
+        ...     _ = file.write(b"0.91")
+        >>> target.read_text()
+        '0.91'
+    """
+    with explained_os_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=PART_PREFIX)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                yield cast(BinaryIO, file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(name, 0o666 & ~_umask())
+            os.replace(name, path)
+        finally:
+            with suppress(FileNotFoundError):
+                os.unlink(name)
+
+
+def atomic_write_text(path: Path, text: str) -> None:
+    """Write ``text`` as UTF-8, whole or not at all."""
+    with atomic_write(path) as file:
+        file.write(text.encode("utf-8"))
+
+
+def atomic_write_json(path: Path, document: Any) -> None:
+    """Write ``document`` as JSON; NaN and infinity are refused, since JSON has no word for them."""
+    atomic_write_text(path, json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def sweep_parts(folder: Path) -> int:
+    """Remove what killed writers left below ``folder`` and return how many files that was."""
+    orphans = [path for path in folder.rglob(f"{PART_PREFIX}*") if path.is_file()]
+    for orphan in orphans:
+        orphan.unlink(missing_ok=True)
+    return len(orphans)
+
+
+def require_writable(folder: Path) -> None:
+    """Make ``folder`` and prove that a file can be written there, before any work is spent.
+
+    Raises:
+        OutputError: It cannot, and why.
+    """
+    with explained_os_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=PART_PREFIX) as probe:
+            probe.write(b"probe")
+            probe.flush()
+
+
+@contextmanager
+def explained_os_errors(path: Path) -> Iterator[None]:
+    """Turn the operating system's refusals inside the block into an `OutputError` that names ``path``."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _REASONS:
+            reason, fix = _REASONS[error.errno]
+            raise OutputError(f"Cannot write {path}: {reason}.", fix=fix) from error
+        raise
+
+
+_ELSEWHERE = "Give a folder that can be written with --output."
+_REASONS: dict[int | None, tuple[str, str]] = {
+    errno.ENOSPC: ("the disk is full", "Free space there or choose another disk with --output."),
+    errno.EDQUOT: ("the disk quota is used up", "Free space there or choose another disk with --output."),
+    errno.EACCES: ("permission denied", _ELSEWHERE),
+    errno.EPERM: ("the operation is not permitted", _ELSEWHERE),
+    errno.EROFS: ("the file system is read-only", _ELSEWHERE),
+    errno.ENOTDIR: ("a part of the path is a file, not a folder", _ELSEWHERE),
+    errno.EEXIST: ("a file stands where the folder should be", _ELSEWHERE),
+}
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

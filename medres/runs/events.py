@@ -1,0 +1,88 @@
+"""The event log ``events.jsonl``: the truth about a run, one JSON object a line, append only.
+
+Everything else (MLflow, the progress bars) is fed from it, so that a tracking server may die without a loss.
+Events hold pseudonyms only: no path, no patient id, no name.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from medres.runs.atomic import explained_os_errors
+
+Event = dict[str, Any]
+Listener = Callable[[Event], None]
+
+
+class EventLog:
+    """Append events to one file and hand each one to the listeners.
+
+    Args:
+        path: The ``events.jsonl`` to append to.
+
+    Example:
+        >>> import tempfile, pathlib
+        >>> log = EventLog(pathlib.Path(tempfile.mkdtemp()) / "events.jsonl")
+        >>> _ = log.append("epoch", fold=0, epoch=1, metrics={"loss": 0.5})
+        >>> read_events(log.path)[0]["metrics"]["loss"]
+        0.5
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._listeners: list[Listener] = []
+        self._lock = threading.Lock()
+
+    def subscribe(self, listener: Listener) -> None:
+        """Call ``listener`` with every later event, in the writing thread; it must return at once."""
+        self._listeners.append(listener)
+
+    def append(self, kind: str, **fields: Any) -> Event:
+        """Write one event through to the disk and return it.
+
+        Args:
+            kind: What happened: ``run_started``, ``epoch``, ``fold_finished``, ...
+            fields: Plain values; NaN and infinity are written as null.
+
+        Raises:
+            OutputError: The disk is full or cannot be written.
+        """
+        event: Event = {"format": 1, "time": time.time(), "kind": kind, **_without_nan(fields)}
+        line = json.dumps(event, ensure_ascii=False, allow_nan=False) + "\n"
+        with self._lock, explained_os_errors(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(line)
+                file.flush()
+                os.fsync(file.fileno())
+        for listener in self._listeners:
+            listener(event)
+        return event
+
+
+def read_events(path: Path) -> list[Event]:
+    """Return all whole events; a last line that a killed writer left unfinished is left out."""
+    events = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            events.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue
+    return events
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_nan(item) for item in value]
+    return value

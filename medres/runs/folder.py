@@ -1,0 +1,124 @@
+"""The run folder and its layout (docs/reference/run-folder.md)."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from medres.errors import OutputError
+from medres.runs.atomic import require_writable
+from medres.runs.events import EventLog
+from medres.runs.pseudonyms import Pseudonyms, load_pseudonyms
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The paths of one run. Nothing is read or written by the object itself.
+
+    Args:
+        path: ``<output>/<name>``.
+    """
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """The run's name."""
+        return self.path.name
+
+    # local only: may hold paths and patient ids
+    @property
+    def config(self) -> Path:
+        """The resolved configuration, versions and hardware."""
+        return self.path / "config.yaml"
+
+    @property
+    def scans(self) -> Path:
+        """The scan table."""
+        return self.path / "scans.csv"
+
+    @property
+    def findings(self) -> Path:
+        """What the check of the data found."""
+        return self.path / "findings.json"
+
+    @property
+    def salt(self) -> Path:
+        """The salt of the pseudonyms; whoever holds it can link them to patients."""
+        return self.path / "pseudonyms.json"
+
+    # may leave the hospital: pseudonyms only
+    @property
+    def fingerprint(self) -> Path:
+        """Aggregated statistics of the training scans."""
+        return self.path / "fingerprint.json"
+
+    @property
+    def plan(self) -> Path:
+        """What was decided, with a reason for each choice."""
+        return self.path / "plan.yaml"
+
+    @property
+    def folds(self) -> Path:
+        """Sample pseudonyms and their folds."""
+        return self.path / "folds.csv"
+
+    @property
+    def events(self) -> Path:
+        """The event log."""
+        return self.path / "events.jsonl"
+
+    @property
+    def predictions(self) -> Path:
+        """Predictions of all scored samples."""
+        return self.path / "predictions.csv"
+
+    @property
+    def metrics(self) -> Path:
+        """Scores with intervals."""
+        return self.path / "metrics.json"
+
+    @property
+    def report(self) -> Path:
+        """The self-contained report."""
+        return self.path / "report.html"
+
+    @property
+    def model(self) -> Path:
+        """The bundle."""
+        return self.path / "model"
+
+    def fold(self, index: int) -> Path:
+        """Return the folder of one fold."""
+        return self.path / f"fold_{index}"
+
+    def event_log(self) -> EventLog:
+        """Return the event log of the run."""
+        return EventLog(self.events)
+
+    def pseudonyms(self) -> Pseudonyms:
+        """Return the pseudonyms of the run; their salt is made on first use."""
+        return load_pseudonyms(self.salt)
+
+
+def new_run_folder(output: Path, name: str) -> RunFolder:
+    """Make ``<output>/<name>`` and prove that it can be written.
+
+    Raises:
+        OutputError: The name is unusable, the folder exists with content, or it cannot be written.
+    """
+    if not _NAME.fullmatch(name):
+        raise OutputError(
+            f"The run name {name!r} is not usable as a folder name.",
+            fix="Use letters, digits, '.', '_' and '-', at most 100, beginning with a letter or digit: --name ct-nodules.",
+        )
+    folder = RunFolder(output / name)
+    if folder.path.is_dir() and any(folder.path.iterdir()):
+        raise OutputError(
+            f"{folder.path} already holds a run.", fix="Give another --name or --output; nothing was overwritten."
+        )
+    require_writable(folder.path)
+    return folder

@@ -1,0 +1,99 @@
+"""A file is there whole or not at all, whatever happens to its writer."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from medres.errors import OutputError
+from medres.runs.atomic import (
+    PART_PREFIX,
+    atomic_write,
+    atomic_write_json,
+    atomic_write_text,
+    explained_os_errors,
+    require_writable,
+    sweep_parts,
+)
+
+
+def test_an_exception_in_the_block_keeps_the_old_file_and_leaves_no_part(tmp_path: Path) -> None:
+    target = tmp_path / "file.txt"
+    atomic_write_text(target, "old")
+    with pytest.raises(RuntimeError, match="boom"), atomic_write(target) as file:
+        file.write(b"new")
+        raise RuntimeError("boom")
+    assert target.read_text() == "old"
+    assert sorted(tmp_path.iterdir()) == [target]
+
+
+def test_the_file_has_the_permissions_of_an_ordinary_one(tmp_path: Path) -> None:
+    atomic_write_text(tmp_path / "atomic", "x")
+    (tmp_path / "ordinary").write_text("x")
+    assert (tmp_path / "atomic").stat().st_mode == (tmp_path / "ordinary").stat().st_mode
+
+
+def test_nan_is_refused_in_json_and_nothing_is_written(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        atomic_write_json(tmp_path / "scores.json", {"auroc": float("nan")})
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("number", "words"), [(errno.ENOSPC, "disk is full"), (errno.EROFS, "read-only"), (errno.EACCES, "permission denied")]
+)
+def test_the_systems_refusals_name_the_path_and_the_way_out(number: int, words: str) -> None:
+    with pytest.raises(OutputError, match=rf"/data/out.*{words}.*--output"), explained_os_errors(Path("/data/out")):
+        raise OSError(number, os.strerror(number))
+
+
+def test_other_os_errors_are_not_disguised() -> None:
+    with pytest.raises(FileNotFoundError), explained_os_errors(Path("/data/out")):
+        raise FileNotFoundError(errno.ENOENT, "gone")
+
+
+def test_a_file_in_the_way_of_the_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "runs").write_text("not a folder")
+    with pytest.raises(OutputError, match="Cannot write"):
+        require_writable(tmp_path / "runs")
+    with pytest.raises(OutputError, match="Cannot write"):
+        require_writable(tmp_path / "runs" / "deeper")
+
+
+_WRITER = """
+import sys
+from pathlib import Path
+from medres.runs.atomic import atomic_write
+target = Path(sys.argv[1])
+print("ready", flush=True)
+number = 0
+while True:
+    number += 1
+    with atomic_write(target) as file:
+        for _ in range(64):
+            file.write(bytes([number % 256]) * 65536)
+"""
+
+
+def test_killed_writers_never_leave_a_truncated_file(tmp_path: Path) -> None:
+    target, kills = tmp_path / "weights.bin", 8
+    for kill in range(kills):
+        with subprocess.Popen([sys.executable, "-c", _WRITER, str(target)], stdout=subprocess.PIPE) as writer:
+            assert writer.stdout is not None
+            writer.stdout.readline()
+            time.sleep(0.03 + 0.013 * kill)
+            writer.send_signal(signal.SIGKILL)
+        if target.exists():
+            content = target.read_bytes()
+            assert len(content) == 64 * 65536
+            assert content == content[:1] * len(content)
+    orphans = list(tmp_path.glob(f"{PART_PREFIX}*"))
+    assert sweep_parts(tmp_path) == len(orphans)
+    assert list(tmp_path.glob(f"{PART_PREFIX}*")) == []

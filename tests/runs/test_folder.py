@@ -1,0 +1,38 @@
+"""Run folders: usable names, nothing overwritten, pseudonyms that stay in place."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+import pytest
+
+from medres.errors import OutputError
+from medres.runs.folder import new_run_folder
+
+
+@pytest.mark.parametrize("name", ["", "..", "a/b", " a", "-x", "a" * 101, "a\nb"])
+def test_unusable_names_are_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(OutputError, match="not usable as a folder name"):
+        new_run_folder(tmp_path, name)
+
+
+def test_a_run_is_never_overwritten(tmp_path: Path) -> None:
+    folder = new_run_folder(tmp_path, "first")
+    folder.metrics.write_text("{}")
+    with pytest.raises(OutputError, match="already holds a run"):
+        new_run_folder(tmp_path, "first")
+    assert folder.metrics.read_text() == "{}"
+
+
+def test_pseudonyms_stay_the_same_in_a_run_and_differ_between_runs(tmp_path: Path) -> None:
+    first, second = new_run_folder(tmp_path, "a"), new_run_folder(tmp_path, "b")
+    assert first.pseudonyms().patient("Doe^John") == first.pseudonyms().patient("Doe^John")
+    assert first.pseudonyms().patient("Doe^John") != second.pseudonyms().patient("Doe^John")
+    assert stat.S_IMODE(first.salt.stat().st_mode) == 0o600
+
+
+def test_kinds_of_pseudonyms_differ(tmp_path: Path) -> None:
+    names = new_run_folder(tmp_path, "a").pseudonyms()
+    made = {names.sample("x")[2:], names.patient("x")[2:], names.unit("x")[2:]}
+    assert len(made) == 3
