@@ -1,0 +1,302 @@
+"""The command line: the verbs of `medres.workflows`, their options and their exit codes. No logic."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from medres._version import __version__
+from medres.errors import MedresError
+
+app = typer.Typer(
+    name="medres",
+    help=(
+        "Honest CT/MRI classifiers from pretrained 2D and 3D ResNets.\n\n"
+        "Point it at a folder of labelled scans:\n\n"
+        "    medres finetune --data scans/ --arch resnet50\n\n"
+        "scans/ holds one folder a class, or labels.csv with the columns path, label and (if scans share "
+        "patients) patient_id. The run is split by patients, cross-validated, scored with intervals, tracked "
+        "in MLflow and kept as one bundle for `medres predict` and `mlflow models serve`."
+    ),
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+track = typer.Typer(name="track", help="MLflow tracking of runs.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(track)
+
+Text = str | None
+Number = int | None
+File = Path | None
+
+LAYOUTS = "a folder of class folders, a folder with labels.csv (or that file), a MedMNIST .npz"
+Data = Annotated[File, typer.Option(help=f"Labelled scans: {LAYOUTS}.")]
+Arch = Annotated[Text, typer.Option(help="Backbone: resnet18, resnet50, ... `medres archs` lists all.")]
+Labels = Annotated[File, typer.Option(help="Table of labels that lies elsewhere.")]
+LabelColumn = Annotated[Text, typer.Option(help="Column with the class. Default: label.")]
+PatientColumn = Annotated[Text, typer.Option(help="Column with the patient. Default: patient_id, if it is there.")]
+PatientPattern = Annotated[Text, typer.Option(help="Regular expression whose group finds the patient in a path.")]
+UnitColumn = Annotated[Text, typer.Option(help="Column with what is scored as one, such as lesion_id.")]
+Positive = Annotated[Text, typer.Option(help="Positive class of two. Default: the last in sorted order.")]
+Weights = Annotated[Text, typer.Option(help="auto, imagenet, none, a timm tag, hf-hub:NAME or a file. Default: auto.")]
+WeightsDir = Annotated[File, typer.Option(help="Weights for offline use. Default: $MEDRES_WEIGHTS_DIR.")]
+Recipe = Annotated[Text, typer.Option(help="auto, linear-probe, lp-ft, gradual, partial or full. Default: auto.")]
+Dims = Annotated[Text, typer.Option(help="auto, 2 or 3. Default: auto.")]
+Folds = Annotated[Number, typer.Option(help="Folds of the cross-validation. Default: 5, or the given splits.")]
+Seed = Annotated[Number, typer.Option(help="Of splits, sample order and augmentation. Default: 0.")]
+Epochs = Annotated[Number, typer.Option(help="Fine-tuning epochs. Default: 15 on a CPU, 40 on a GPU.")]
+BatchSize = Annotated[Number, typer.Option(help="Scans a training step. Default: by plan.")]
+Name = Annotated[Text, typer.Option(help="Name of the run. Default: from architecture and time.")]
+PlanFile = Annotated[File, typer.Option(help="Follow this plan.yaml instead of planning.")]
+CacheDir = Annotated[File, typer.Option(help="Prepared scans, shared by runs. Default: OUTPUT/cache.")]
+Tracking = Annotated[bool | None, typer.Option("--tracking/--no-tracking", help="Mirror to MLflow. Default: yes.")]
+Experiment = Annotated[Text, typer.Option(help="MLflow experiment. Default: medres.")]
+Register = Annotated[Text, typer.Option(help="Register the model under this name.")]
+Config = Annotated[File, typer.Option(help="YAML with any of these options; options given here win.")]
+Assignments = Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE, such as optimisation.ema=false.")]
+Uri = Annotated[
+    Text, typer.Option(help="MLflow server or database. Default: $MLFLOW_TRACKING_URI, or OUTPUT/mlflow.db.")
+]
+Output = Annotated[File, typer.Option(help="Folder of all runs. Default: runs.")]
+Device = Annotated[Text, typer.Option(help="auto, cpu, cuda, cuda:1 or mps. Default: auto.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print results and errors only.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+
+
+@app.command()
+def finetune(
+    data: Data = None,
+    arch: Arch = None,
+    labels: Labels = None,
+    label_column: LabelColumn = None,
+    patient_column: PatientColumn = None,
+    patient_pattern: PatientPattern = None,
+    unit_column: UnitColumn = None,
+    positive: Positive = None,
+    weights: Weights = None,
+    weights_dir: WeightsDir = None,
+    recipe: Recipe = None,
+    dims: Dims = None,
+    folds: Folds = None,
+    seed: Seed = None,
+    epochs: Epochs = None,
+    batch_size: BatchSize = None,
+    device: Device = None,
+    output: Output = None,
+    name: Name = None,
+    plan: PlanFile = None,
+    cache_dir: CacheDir = None,
+    tracking: Tracking = None,
+    tracking_uri: Uri = None,
+    experiment: Experiment = None,
+    register: Register = None,
+    config: Config = None,
+    assignments: Assignments = None,
+    json_: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Fine-tune, cross-validate and score a classifier: the main job.
+
+    Example: medres finetune --data scans/ --arch resnet50
+    """
+    options = {key: value for key, value in locals().items() if key not in _SHARED}
+
+    def work() -> Any:
+        from medres import workflows
+        from medres.config import FinetuneConfig
+
+        settings = FinetuneConfig.build(file=config, assignments=tuple(assignments or ()), **options)
+        run = workflows.run_finetune(settings, progress=_progress(quiet=quiet or json_))
+        return run.summary() if json_ else run.screen()
+
+    _answer(work, debug=debug, as_json=json_)
+
+
+@app.command()
+def predict(
+    model: Annotated[str, typer.Argument(help="A run, a bundle or models:/NAME@alias.")],
+    scans: Annotated[list[Path], typer.Argument(help="Files, folders or a table of scans.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="CSV to write (local: it names files).")],
+    member: Annotated[int | None, typer.Option(help="Only this fold's model. Default: the ensemble.")] = None,
+    device: Device = None,
+    tracking_uri: Uri = None,
+    output: Output = None,
+    json_: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Predict scans with a trained model, exactly as in its evaluation.
+
+    Example: medres predict runs/ct-nodules new_scans/ -o predictions.csv
+    """
+
+    def work() -> Any:
+        from medres import workflows
+
+        outcome = workflows.run_predict(
+            model, scans, out=out, member=member, device=device or "cpu", tracking_uri=tracking_uri,
+            output=output or Path("runs"), progress=_progress(quiet=quiet or json_),
+        )  # fmt: skip
+        return outcome.summary() if json_ else outcome.screen()
+
+    _answer(work, debug=debug, as_json=json_)
+
+
+@app.command()
+def register(
+    model: Annotated[str, typer.Argument(help="A run or a bundle.")],
+    name: Annotated[str, typer.Argument(help="Name in the registry.")],
+    alias: Annotated[str, typer.Option(help="Alias that then points to this version.")] = "candidate",
+    tracking_uri: Uri = None,
+    output: Output = None,
+    json_: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Register a trained model in the MLflow registry.
+
+    Example: medres register runs/ct-nodules ct-nodules --alias champion
+    """
+
+    def work() -> Any:
+        from medres import workflows
+
+        version = workflows.register(
+            model, name=name, alias=alias, tracking_uri=tracking_uri, output=output or Path("runs")
+        )
+        return version.summary() if json_ else version.screen()
+
+    _answer(work, debug=debug, as_json=json_)
+
+
+@app.command()
+def archs(
+    dims: Annotated[int, typer.Option(help="2 or 3.", min=2, max=3)] = 2,
+    json_: Json = False,
+    debug: Debug = False,
+) -> None:
+    """List the backbones."""
+
+    def work() -> Any:
+        from medres import workflows
+
+        names = workflows.archs(spatial_dims=dims)
+        return names if json_ else "\n".join(names)
+
+    _answer(work, debug=debug, as_json=json_)
+
+
+@app.command()
+def phantoms(
+    folder: Annotated[Path, typer.Argument(help="Folder to write.")],
+    modality: Annotated[str, typer.Option(help="CT or MR.")] = "CT",
+    dims: Annotated[int, typer.Option(help="2 (PNG slices) or 3 (NIfTI volumes).", min=2, max=3)] = 3,
+    scans: Annotated[int, typer.Option(help="Number of scans.", min=2)] = 60,
+    classes: Annotated[int, typer.Option(help="Number of classes.", min=2)] = 2,
+    size: Annotated[int, typer.Option(help="Voxels along each axis.", min=16)] = 48,
+    signal: Annotated[float, typer.Option(help="How visible the classes are; 0 = not at all.", min=0)] = 1.0,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same files.", min=0)] = 0,
+    debug: Debug = False,
+) -> None:
+    """Write synthetic labelled CT or MR scans, to try medres without patients.
+
+    Example: medres phantoms demo/ --modality CT --scans 60
+    """
+
+    def work() -> Any:
+        from medres import workflows
+
+        return workflows.phantoms(
+            folder, modality=modality, spatial_dims=dims, num_scans=scans, num_classes=classes, size=size,
+            signal=signal, seed=seed,
+        )  # fmt: skip
+
+    _answer(work, debug=debug, as_json=False)
+
+
+@track.command("sync")
+def track_sync(
+    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    tracking_uri: Uri = None,
+    json_: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Send to MLflow what did not arrive during a run; running it twice changes nothing."""
+
+    def work() -> Any:
+        from medres import workflows
+
+        summary = workflows.track_sync(run, tracking_uri=tracking_uri)
+        return summary.summary() if json_ else summary.screen()
+
+    _answer(work, debug=debug, as_json=json_)
+
+
+def run() -> None:
+    """Run the command line and leave with its exit code."""
+    app()
+
+
+@app.callback(invoke_without_command=True)
+def _main(
+    version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False,
+) -> None:
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+_SHARED = frozenset({"config", "assignments", "json_", "quiet", "debug"})
+
+
+def _progress(*, quiet: bool) -> Any:
+    from medres.reporting.terminal import TerminalProgress
+
+    return TerminalProgress(quiet=quiet)
+
+
+def _answer(work: Callable[[], Any], *, debug: bool, as_json: bool) -> None:
+    """Print what the work returns; a refusal becomes one message and an exit code, never a traceback."""
+    try:
+        answer = work()
+    except MedresError as error:
+        _fail(str(error), code=error.exit_code, debug=debug)
+    except KeyboardInterrupt:
+        _fail("Interrupted. What was finished is in the run folder.", code=130, debug=debug)
+    except Exception as error:
+        _fail(
+            f"medres met something it did not expect: {type(error).__name__}: {error}. "
+            "Run it again with --debug and report the traceback.",
+            code=1,
+            debug=debug,
+        )
+    else:
+        _print(answer, as_json=as_json)
+
+
+def _print(answer: Any, *, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(answer, indent=1, ensure_ascii=False))
+        return
+    from rich.console import Console
+
+    # rich takes 80 columns where there is no terminal; tables of scores need a little more
+    console = Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 110)
+    console.print(answer, highlight=False)
+
+
+def _fail(message: str, *, code: int, debug: bool) -> None:
+    if debug:
+        traceback.print_exc()
+    typer.echo(f"medres: {message}", err=True)
+    raise typer.Exit(code)

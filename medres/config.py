@@ -1,0 +1,154 @@
+"""`FinetuneConfig`: what was asked for. None means: choose. What was decided stands in the plan.
+
+A key and its command-line option bear the same name; ``--set section.key=value`` reaches the sections.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import pydantic
+import yaml
+
+from medres.errors import ConfigError
+from medres.finetuning.optimisation import Optimisation
+from medres.finetuning.recipes import RecipeName
+from medres.planning.overrides import PlanOverrides
+from medres.runs.documents import Document, read_yaml
+
+
+class FinetuneConfig(Document):
+    """All choices of ``medres finetune``.
+
+    Args:
+        data: Folder, table or ``.npz`` with the labelled scans.
+        arch: Backbone, such as ``resnet50``.
+        labels: Table of labels that lies elsewhere.
+        label_column: Its column with the class.
+        patient_column: Its column with the patient.
+        patient_pattern: Regular expression with one group that finds the patient in a file's path.
+        unit_column: Its column with what is scored as one (a lesion, a patient).
+        positive: The class that counts as positive, of two.
+        weights: ``auto``, ``imagenet``, ``none``, a timm tag, ``hf-hub:...`` or a path.
+        weights_dir: Folder with weights for machines without internet.
+        recipe: ``auto`` or the name of a recipe.
+        dims: ``auto``, ``2``, ``2.5`` or ``3``.
+        folds: Number of folds; None = 5, or the given splits.
+        seed: Of splits, order, augmentation and random weights.
+        epochs: Fine-tuning epochs; None = by device.
+        batch_size: Samples a step; None = by plan.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:<n>`` or ``mps``.
+        output: Folder of all runs.
+        name: Name of this run; None = made from architecture and time.
+        plan: A ``plan.yaml`` to follow instead of planning.
+        cache_dir: Folder of prepared scans, shared by runs; None = ``<output>/cache``.
+        tracking: Whether the run is mirrored to MLflow.
+        tracking_uri: MLflow server or database; None = ``MLFLOW_TRACKING_URI``, or ``<output>/mlflow.db``.
+        experiment: MLflow experiment.
+        register_name: Name in the model registry (key and option ``register``); None = do not register.
+        planning: Wishes for the plan.
+        optimisation: How stages are trained.
+    """
+
+    model_config = pydantic.ConfigDict(populate_by_name=True)
+
+    data: Path
+    arch: str
+    labels: Path | None = None
+    label_column: str = "label"
+    patient_column: str | None = None
+    patient_pattern: str | None = None
+    unit_column: str | None = None
+    positive: str | None = None
+    weights: str = "auto"
+    weights_dir: Path | None = None
+    recipe: RecipeName = "auto"
+    dims: Literal["auto", "2", "2.5", "3"] = "auto"
+    folds: int | None = pydantic.Field(default=None, ge=1, le=100)
+    seed: int = pydantic.Field(default=0, ge=0, lt=2**32)
+    epochs: int | None = pydantic.Field(default=None, ge=0)
+    batch_size: int | None = pydantic.Field(default=None, ge=1)
+    device: str = "auto"
+    output: Path = Path("runs")
+    name: str | None = None
+    plan: Path | None = None
+    cache_dir: Path | None = None
+    tracking: bool = True
+    tracking_uri: str | None = None
+    experiment: str = "medres"
+    register_name: str | None = pydantic.Field(default=None, alias="register")
+    planning: PlanOverrides = PlanOverrides()
+    optimisation: Optimisation = Optimisation()
+
+    @pydantic.field_validator("dims", mode="before")
+    @classmethod
+    def _dims_as_text(cls, value: Any) -> Any:
+        # YAML reads `dims: 3` as a number
+        return str(value) if isinstance(value, (int, float)) else value
+
+    @classmethod
+    def build(cls, *, file: Path | None = None, assignments: tuple[str, ...] = (), **options: Any) -> Self:
+        """Merge a YAML file, then options that are not None, then ``section.key=value`` assignments.
+
+        Raises:
+            ConfigError: A key is unknown or a value is not valid; all of them are named.
+
+        Example:
+            >>> config = FinetuneConfig.build(data="scans", arch="resnet18", assignments=("optimisation.ema=false",))
+            >>> config.optimisation.ema
+            False
+        """
+        values: dict[str, Any] = {}
+        if file is not None:
+            values = _mapping(read_yaml(file), source=str(file))
+        values |= {key: value for key, value in options.items() if value is not None}
+        for assignment in assignments:
+            _assign(values, assignment)
+        return cls.from_mapping(values, source=str(file) if file else "The configuration")
+
+    @property
+    def cache_folder(self) -> Path:
+        """Where prepared scans and what was remembered about files are kept."""
+        return self.cache_dir or self.output / "cache"
+
+    def to_parameters(self) -> dict[str, str | int | float | bool]:
+        """Return what may leave the hospital as flat values: no path, no name of a column or file."""
+        local = {"data", "labels", "weights", "weights_dir", "output", "plan", "cache_dir", "tracking_uri", "name",
+                 "patient_pattern", "experiment"}  # fmt: skip
+        return _flat({key: value for key, value in self.to_mapping().items() if key not in local})
+
+    def to_mapping(self) -> dict[str, Any]:
+        """Return plain values under the names of the options."""
+        return self.model_dump(mode="json", by_alias=True)
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, str | int | float | bool]:
+    flat: dict[str, str | int | float | bool] = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{key}.")
+        elif value is not None:
+            flat[prefix + key] = value if isinstance(value, (str, int, float, bool)) else str(value)
+    return flat
+
+
+def _mapping(values: Any, *, source: str) -> dict[str, Any]:
+    if not isinstance(values, dict):
+        raise ConfigError(f"{source} does not hold keys and values.", fix="Write lines such as `arch: resnet18`.")
+    return dict(values)
+
+
+def _assign(values: dict[str, Any], assignment: str) -> None:
+    path, separator, text = assignment.partition("=")
+    if not separator or not path.strip():
+        raise ConfigError(
+            f"--set {assignment!r} is not an assignment.", fix="Write --set key=value or --set section.key=value."
+        )
+    *sections, key = path.strip().split(".")
+    target = values
+    for section in sections:
+        inner = target.get(section, {})
+        target[section] = inner.to_mapping() if isinstance(inner, Document) else _mapping(inner, source=section)
+        target = target[section]
+    target[key] = yaml.safe_load(text)

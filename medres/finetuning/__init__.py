@@ -1,0 +1,1 @@
+"""Stages and recipes, freezing, the solved head, the trainer and cross-validation."""

@@ -1,0 +1,133 @@
+"""The linear head, solved instead of trained: multinomial logistic regression on frozen features.
+
+Convex, exact and done in seconds. Features are standardised for the solver and the standardisation is folded back
+into the weights. The L2 strength is chosen by the log-loss of patient-grouped inner folds of the *training* scans
+(or of a given validation split): the scans that are scored play no part in it.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
+from torch import nn
+
+from medres.errors import TrainingError
+
+Floats = npt.NDArray[np.float64]
+Split = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
+
+#: C * N of scikit-learn's objective: from 'predict the prevalence' to 'barely penalised', whatever the cohort's size.
+STRENGTHS = tuple(float(strength) for strength in np.logspace(-2, 4, 13))
+#: Used where the training scans have too few patients for an inner validation.
+DEFAULT_STRENGTH = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class SolvedHead:
+    """A linear layer on raw features.
+
+    Args:
+        weight: ``(K, F)``.
+        bias: ``(K,)``.
+        strength: The chosen inverse L2 strength, C * N of scikit-learn's objective.
+        inner_log_loss: Mean log-loss of the inner validation at that strength, weighted as in training; None
+            where there was no inner validation.
+    """
+
+    weight: Floats
+    bias: Floats
+    strength: float
+    inner_log_loss: float | None
+
+    @torch.no_grad()
+    def copy_to(self, head: nn.Linear) -> None:
+        """Put the solution in the place of the layer's weights."""
+        head.weight.copy_(torch.as_tensor(self.weight, dtype=head.weight.dtype))
+        head.bias.copy_(torch.as_tensor(self.bias, dtype=head.bias.dtype))
+
+
+def solve_head(
+    features: Floats, class_indices: npt.NDArray[np.int64], *, weights: Floats, inner: Sequence[Split],
+    train: npt.NDArray[np.int64] | None = None,
+) -> SolvedHead:  # fmt: skip
+    """Solve the head on all views of the training scans.
+
+    Args:
+        features: ``(N, V, F)``: V views of N scans; each view counts 1/V.
+        class_indices: ``(N,)``.
+        weights: Class weights ``(K,)``; every class occurs in `class_indices`.
+        inner: Pairs of (train, validation) indices into the N scans for choosing the L2 strength; without any,
+            `DEFAULT_STRENGTH` is taken.
+        train: The scans that the final head is fitted on; None = all.
+
+    Raises:
+        TrainingError: Features are not finite.
+    """
+    if not np.isfinite(features).all():
+        raise TrainingError("The frozen network gives features that are not finite.", fix="Check the weights file.")
+    strength, loss = _choose_strength(features, class_indices, weights, inner)
+    rows = np.arange(len(features)) if train is None else train
+    weight, bias = _fit(features[rows], class_indices[rows], weights, strength)
+    return SolvedHead(weight=weight, bias=bias, strength=strength, inner_log_loss=loss)
+
+
+def _choose_strength(
+    features: Floats, class_indices: npt.NDArray[np.int64], weights: Floats, inner: Sequence[Split]
+) -> tuple[float, float | None]:
+    if not inner:
+        return DEFAULT_STRENGTH, None
+    losses = np.array([_inner_losses(features, class_indices, weights, split) for split in inner]).mean(axis=0)
+    best = int(np.argmin(losses))
+    return STRENGTHS[best], float(losses[best])
+
+
+def _inner_losses(features: Floats, class_indices: npt.NDArray[np.int64], weights: Floats, split: Split) -> list[float]:
+    train, validation = split
+    losses = []
+    for strength in STRENGTHS:
+        weight, bias = _fit(features[train], class_indices[train], weights, strength)
+        logits = features[validation, 0] @ weight.T + bias
+        losses.append(_log_loss(logits, class_indices[validation], weights))
+    return losses
+
+
+def _fit(
+    features: Floats, class_indices: npt.NDArray[np.int64], weights: Floats, strength: float
+) -> tuple[Floats, Floats]:
+    num_scans, num_views, num_features = features.shape
+    scaler = StandardScaler().fit(features.reshape(-1, num_features))
+    rows = scaler.transform(features.reshape(-1, num_features))
+    labels = np.repeat(class_indices, num_views)
+    solver = LogisticRegression(C=strength / num_scans, max_iter=1000, tol=1e-6)
+    with warnings.catch_warnings():
+        # the weakest penalties on separable features approach their optimum slowly; they are rarely chosen
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        solver.fit(rows, labels, sample_weight=weights[labels] / num_views)
+    return _unfold(solver, scaler, num_classes=len(weights))
+
+
+def _unfold(solver: LogisticRegression, scaler: StandardScaler, *, num_classes: int) -> tuple[Floats, Floats]:
+    coefficients, intercepts = solver.coef_, solver.intercept_
+    if len(solver.classes_) == 2:  # one logit for the second class: split evenly over both
+        coefficients = np.concatenate([-coefficients, coefficients]) / 2
+        intercepts = np.concatenate([-intercepts, intercepts]) / 2
+    weight = np.zeros((num_classes, coefficients.shape[1]))
+    bias = np.full(num_classes, intercepts.min() - 10.0)  # a class without a scan stays improbable
+    weight[solver.classes_] = coefficients / scaler.scale_
+    bias[solver.classes_] = intercepts - (coefficients / scaler.scale_) @ scaler.mean_
+    return weight, bias
+
+
+def _log_loss(logits: Floats, class_indices: npt.NDArray[np.int64], weights: Floats) -> float:
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    log_probabilities = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    losses = -log_probabilities[np.arange(len(logits)), class_indices]
+    return float(np.average(losses, weights=weights[class_indices]))

@@ -1,0 +1,125 @@
+"""Logits in plain fp32: the arithmetic of every number that is reported, in training and in use."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from medres.preprocessing.preprocessor import Preprocessor
+from medres.runs.progress import Progress, Silent
+
+ReadBatch = Callable[[slice], npt.NDArray[Any]]
+
+
+@contextmanager
+def fp32_arithmetic() -> Iterator[None]:
+    """Switch autocast, TF32 and reduced-precision CPU kernels off inside the block, and back afterwards.
+
+    bf16 moves a probability by about 1e-4, TF32 by about 1e-5: a final number must not depend on that.
+
+    Example:
+        >>> with torch.autocast("cpu", dtype=torch.bfloat16), fp32_arithmetic():
+        ...     (torch.ones(2, 2) @ torch.ones(2, 2)).dtype
+        torch.float32
+    """
+    backends = torch.backends
+    # only the setting per operation is touched: mixed with the older allow_tf32 switches, PyTorch raises
+    operations = [backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn,  # type: ignore[attr-defined]
+                  backends.mkldnn.matmul, backends.mkldnn.conv, backends.mkldnn.rnn]  # type: ignore[attr-defined]  # fmt: skip
+    before = [operation.fp32_precision for operation in operations]
+    with ExitStack() as stack:
+        for device_type in ("cpu", "cuda"):
+            stack.enter_context(torch.autocast(device_type, enabled=False))
+        try:
+            for operation in operations:
+                operation.fp32_precision = "ieee"
+            yield
+        finally:
+            for operation, precision in zip(operations, before, strict=True):
+                operation.fp32_precision = precision
+
+
+@contextmanager
+def eval_mode(model: nn.Module) -> Iterator[None]:
+    """Put all modules into eval mode inside the block and each one back into its own mode afterwards."""
+    before = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        # not model.train(): that would wake normalisation layers that were frozen on purpose
+        for module, training in before:
+            module.training = training
+
+
+def compute_logits(
+    model: nn.Module,
+    preprocessor: Preprocessor,
+    read_batch: ReadBatch,
+    num_samples: int,
+    *,
+    batch_size: int,
+    device: torch.device,
+    progress: Progress | None = None,
+    description: str = "predict",
+) -> npt.NDArray[np.float32]:
+    """Return the logits of prepared scans, ``(N, K)``, as the network gives them.
+
+    Neither class weights nor temperatures are taken out; `medres.evaluation.calibration` does that.
+
+    Args:
+        model: Maps ``(B, C, *spatial)`` to ``(B, K)``, with a linear ``.head``; on ``device``. Its modules
+            stay in the modes that they came in.
+        preprocessor: Makes the network's input out of stored arrays.
+        read_batch: Returns the stored arrays ``(B, C_stored, *spatial)`` of a range of samples.
+        num_samples: N; may be 0.
+        batch_size: Samples at a time.
+        device: Where the model is.
+        progress: Shows batches.
+        description: What the progress is called.
+    """
+    shown = _ranges(num_samples, batch_size)
+    shown = (progress or Silent()).track(shown, description=description, total=-(-num_samples // batch_size))
+    with fp32_arithmetic(), eval_mode(model), torch.inference_mode():
+        parts = [_batch_logits(model, preprocessor, read_batch(part), batch_size, device) for part in shown]
+    if not parts:
+        return np.empty((0, _num_classes(model)), dtype=np.float32)
+    return np.concatenate(parts)
+
+
+def _batch_logits(
+    model: nn.Module, preprocessor: Preprocessor, stored: npt.NDArray[Any], size: int, device: torch.device
+) -> npt.NDArray[np.float32]:
+    batch = preprocessor.finish(torch.from_numpy(_filled_up(stored, size, device)).to(device))
+    if device.type == "cpu":
+        # 25 % faster there, in 2D and in 3D (resnet18, one thread); GPUs prefer the plain layout in fp32
+        layout = torch.channels_last if batch.ndim == 4 else torch.channels_last_3d
+        batch = batch.contiguous(memory_format=layout)
+    logits: npt.NDArray[np.float32] = model(batch).float().cpu().numpy()
+    return logits[: len(stored)]
+
+
+def _filled_up(stored: npt.NDArray[Any], batch_size: int, device: torch.device) -> npt.NDArray[Any]:
+    """Repeat the last sample up to a full batch on a GPU, which picks its kernels by the batch's size."""
+    missing = batch_size - len(stored)
+    if device.type == "cpu" or missing <= 0:
+        return np.ascontiguousarray(stored)
+    return np.concatenate([stored, np.repeat(stored[-1:], missing, axis=0)])
+
+
+def _ranges(num_samples: int, batch_size: int) -> Iterator[slice]:
+    for start in range(0, num_samples, batch_size):
+        yield slice(start, min(start + batch_size, num_samples))
+
+
+def _num_classes(model: nn.Module) -> int:
+    head = model.head
+    if not isinstance(head, nn.Linear):
+        raise TypeError(f"the model's head is a {type(head).__name__}, not a Linear layer")
+    return head.out_features

@@ -1,0 +1,52 @@
+"""What the machine can bear, measured where training will run."""
+
+from __future__ import annotations
+
+import os
+
+import psutil
+import torch
+
+from medres.errors import ConfigError
+from medres.planning.facts import MachineFacts
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the device for ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
+
+    Raises:
+        ConfigError: It is not there.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ConfigError(f"device {name!r} is unknown.", fix="Use auto, cpu, cuda, cuda:<n> or mps.") from None
+    if not _is_there(device):
+        raise ConfigError(f"device {name!r} is not there on this machine.", fix="Use --device cpu or --device auto.")
+    return device
+
+
+def machine_facts(device: torch.device) -> MachineFacts:
+    """Return memory, cores and arithmetic of the machine that training runs on."""
+    on_gpu = device.type == "cuda"
+    memory = torch.cuda.mem_get_info(device)[0] if on_gpu else psutil.virtual_memory().available
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return MachineFacts(device=device.type, memory_bytes=memory, num_cores=cores, bf16=_has_fast_bf16(device))
+
+
+def _is_there(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count()
+    if device.type == "mps":
+        return torch.backends.mps.is_available()
+    return device.type == "cpu"
+
+
+def _has_fast_bf16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)  # Ampere
+    if device.type == "cpu":
+        return bool(torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
+    return False

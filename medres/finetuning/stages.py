@@ -1,0 +1,35 @@
+"""`Stage`: one phase of training. No torch is needed to describe one."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import pydantic
+
+from medres.runs.documents import Document
+
+
+class Stage(Document):
+    """Train everything from `train_from` on; what lies before is frozen, normalisation statistics included.
+
+    Args:
+        name: Shown in the log, such as ``head`` or ``fine-tune``.
+        train_from: First stage of the network that is trained: ``stem``, ``layer1`` ... ``layer4``, ``head``.
+        epochs: Passes over the training scans; not used by the ``lbfgs`` solver, which runs to convergence.
+        lr: Learning rate of the last stage of the network.
+        solver: ``sgd`` (AdamW over mini-batches) or ``lbfgs`` (the linear head, solved on frozen features).
+        layer_decay: Each earlier stage of the network learns at this fraction of the next one's rate.
+        weight_decay: Decoupled; not applied to normalisation and bias.
+        warmup_epochs: Linear warm-up before the cosine.
+        norm_statistics: Whether trained stages update their normalisation statistics or keep them.
+    """
+
+    name: str
+    train_from: Literal["stem", "layer1", "layer2", "layer3", "layer4", "head"]
+    epochs: int = pydantic.Field(ge=0)
+    lr: float = pydantic.Field(gt=0)
+    solver: Literal["sgd", "lbfgs"] = "sgd"
+    layer_decay: float = pydantic.Field(default=1.0, gt=0, le=1)
+    weight_decay: float = pydantic.Field(default=0.05, ge=0)
+    warmup_epochs: float = pydantic.Field(default=0.0, ge=0)
+    norm_statistics: Literal["frozen", "update"] = "frozen"

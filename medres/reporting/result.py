@@ -1,0 +1,108 @@
+"""`Run`: what ``medres.finetune`` returns, and what a finished run folder can be opened as."""
+
+from __future__ import annotations
+
+import json
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from medres.deployment.predictor import Predictor
+from medres.errors import OutputError
+from medres.finetuning.scoring import main_block
+from medres.planning.plan import Plan
+from medres.reporting.tables import confusion_table, per_class_table, result_table
+from medres.runs.folder import RunFolder
+
+
+class Run:
+    """A finished run. Everything is read from its folder when it is first asked for.
+
+    Args:
+        folder: The run folder, or its path.
+
+    Example:
+        ::
+
+            run = medres.Run("runs/ct-nodules")
+            run.metrics["pooled"]["scores"]["auroc"]["value"]
+            run.model.predict(["new_scan.nii.gz"])
+    """
+
+    def __init__(self, folder: RunFolder | Path | str) -> None:
+        self.folder = folder if isinstance(folder, RunFolder) else RunFolder(Path(folder))
+
+    @property
+    def path(self) -> Path:
+        """The run folder."""
+        return self.folder.path
+
+    @property
+    def report_path(self) -> Path:
+        """The self-contained HTML report."""
+        return self.folder.report
+
+    @cached_property
+    def metrics(self) -> dict[str, Any]:
+        """The document ``metrics.json``.
+
+        Raises:
+            OutputError: The folder holds no finished run.
+        """
+        try:
+            document: dict[str, Any] = json.loads(self.folder.metrics.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise OutputError(
+                f"{self.path} holds no finished run: metrics.json is missing.",
+                fix="Give the folder of a finished run, such as runs/NAME.",
+            ) from None
+        return document
+
+    @cached_property
+    def predictions(self) -> pd.DataFrame:
+        """The table ``predictions.csv``; ids and labels are text."""
+        text = ["sample", "patient", "unit", "fold", "split", "label", "predicted", "decision"]
+        return pd.read_csv(
+            self.folder.predictions, dtype=dict.fromkeys(text, str), keep_default_na=False, float_precision="round_trip"
+        )
+
+    @cached_property
+    def plan(self) -> Plan:
+        """What was decided."""
+        return Plan.read(self.folder.plan)
+
+    @cached_property
+    def model(self) -> Predictor:
+        """The ensemble with its preprocessing, on the CPU."""
+        return Predictor(self.folder.model)
+
+    def summary(self) -> dict[str, Any]:
+        """Return what ``--json`` prints."""
+        name, block = main_block(self.metrics)
+        return {
+            "run": str(self.path),
+            "report": str(self.report_path),
+            "model": str(self.folder.model),
+            "scored": name,
+            "kind": self.metrics["kind"],
+            "scores": block["scores"],
+            "per_class": block["per_class"],
+            "confusion": block["tables"]["confusion"],
+            "test": (self.metrics["test"] or {}).get("scores"),
+        }
+
+    def screen(self) -> RenderableType:
+        """Return what the command line prints."""
+        places = Text.assemble(
+            ("report  ", "dim"), str(self.report_path), "\n",
+            ("model   ", "dim"), str(self.folder.model), "\n",
+            ("predict ", "dim"), f"medres predict {self.path} SCANS -o predictions.csv",
+        )  # fmt: skip
+        return Group(result_table(self.metrics), per_class_table(self.metrics), confusion_table(self.metrics), places)
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r})"

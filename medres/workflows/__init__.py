@@ -1,0 +1,24 @@
+"""The verbs, wiring and nothing else: finetune, predict, register, archs, phantoms, track_sync."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+_HOMES = {
+    "finetune": "medres.workflows.finetuning",
+    "run_finetune": "medres.workflows.finetuning",
+    "predict": "medres.workflows.prediction",
+    "run_predict": "medres.workflows.prediction",
+    "load_predictor": "medres.workflows.prediction",
+    "register": "medres.workflows.registry",
+    "track_sync": "medres.workflows.registry",
+    "archs": "medres.workflows.catalogue",
+    "phantoms": "medres.workflows.catalogue",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

@@ -1,0 +1,47 @@
+"""From trained folds to the bundle: what is served is what was evaluated."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from medres.deployment.bundle import write_bundle
+from medres.deployment.members import TrainedMember
+from medres.finetuning.cross_validation import ensemble_operating_point
+from medres.finetuning.fold_training import FoldOutcome
+from medres.reporting.model_card import model_card
+from medres.runs.folder import RunFolder
+from medres.workflows.design import Design
+from medres.workflows.study import Study
+
+
+def write_run_bundle(
+    folder: RunFolder, study: Study, design: Design, outcomes: Sequence[FoldOutcome], temperatures: Sequence[float]
+) -> None:
+    """Write ``model/``: all members with their calibration, the plan, the fingerprint, a golden case and a card."""
+    metrics = json.loads(folder.metrics.read_text(encoding="utf-8"))
+    weights = design.weights
+    write_bundle(
+        folder.model,
+        arch=design.arch,
+        classes=study.table.classes,
+        positive=metrics["positive"],
+        plan=design.plan,
+        fingerprint=study.fingerprint,
+        members=[_member(study, *pair) for pair in zip(outcomes, temperatures, strict=True)],
+        operating_point=ensemble_operating_point(outcomes),
+        weights_source=design.weights_source,
+        weights_sha256=weights.sha256 if weights else "",
+        card=model_card(metrics, design.plan, arch=design.arch, weights_source=design.weights_source),
+    )
+
+
+def _member(study: Study, outcome: FoldOutcome, temperature: float) -> TrainedMember:
+    return TrainedMember(
+        weights_file=outcome.weights_file,
+        fold=outcome.fold.index,
+        temperature=temperature,
+        logit_offset=outcome.offset,
+        operating_point=outcome.operating_point,
+        training_hashes=[study.table.scans[int(row)].content_hash for row in outcome.fold.train],
+    )

@@ -1,0 +1,114 @@
+"""The design of a run: device, weights, plan, recipe, prepared scans and network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from medres.config import FinetuneConfig
+from medres.finetuning.feed import Feed
+from medres.finetuning.machine import choose_device, machine_facts
+from medres.finetuning.recipes import build_recipe, choose_recipe, default_epochs
+from medres.finetuning.stages import Stage
+from medres.finetuning.trainer import memory_format
+from medres.models.classifier import ClassificationModel
+from medres.models.factory import backbone_facts, create_model
+from medres.models.weights import PretrainedWeights, resolve_weights
+from medres.planning.facts import BackboneFacts
+from medres.planning.plan import Plan
+from medres.planning.planner import check_plan, choose_dims, make_plan
+from medres.preprocessing.augmentation import Augmenter
+from medres.preprocessing.cache import prepare_table
+from medres.preprocessing.preprocessor import Preprocessor
+from medres.runs.folder import RunFolder
+from medres.runs.progress import Progress
+from medres.workflows.study import Study
+
+
+@dataclass(frozen=True, kw_only=True)
+class Design:
+    """What was decided, before anything is trained.
+
+    Args:
+        arch: Backbone.
+        num_classes: Of the head.
+        device: Where it trains.
+        weights: Pretrained weights, or None.
+        plan: How scans are read and trained on.
+        recipe: Name of the recipe.
+        stages: Its stages.
+        seed: Of random weights.
+    """
+
+    arch: str
+    num_classes: int
+    device: torch.device
+    weights: PretrainedWeights | None
+    plan: Plan
+    recipe: str
+    stages: tuple[Stage, ...]
+    seed: int
+
+    @property
+    def weights_source(self) -> str:
+        """What the weights are called, without a path."""
+        return self.weights.source if self.weights else "none"
+
+    def make_model(self) -> ClassificationModel:
+        """Build the network with its starting weights: the same each time, whatever was drawn before."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            model = create_model(
+                self.arch, spatial_dims=self.plan.spatial_dims, slicewise=self.plan.slicewise,
+                num_classes=self.num_classes, in_channels=self.plan.in_channels, weights=self.weights or "none",
+            )  # fmt: skip
+        return model.to(memory_format=memory_format(self.plan.spatial_dims))
+
+
+def make_design(config: FinetuneConfig, study: Study, folder: RunFolder, progress: Progress) -> Design:
+    """Decide and write ``plan.yaml``."""
+    device = choose_device(config.device)
+    given = None if config.plan is None else Plan.read(config.plan)
+    spatial_dims = given.spatial_dims if given else choose_dims(study.fingerprint, dims=config.dims)[0]
+    weights = resolve_weights(
+        config.weights, arch=config.arch, spatial_dims=spatial_dims, weights_dir=config.weights_dir
+    )
+    backbone = backbone_facts(config.arch, spatial_dims=spatial_dims, weights=weights)
+    if given:
+        check_plan(given, fingerprint=study.fingerprint, backbone=backbone)
+    plan = given or _make_plan(config, study, backbone, device)
+    recipe, why = choose_recipe(config.recipe, pretrained=weights is not None)
+    epochs = default_epochs(device.type) if config.epochs is None else config.epochs
+    plan.write_yaml(folder.plan, header="Edit this file and follow it with: medres finetune --plan FILE ...")
+    progress.note(f"recipe: {recipe} ({why})")
+    return Design(
+        arch=config.arch, num_classes=len(study.table.classes), device=device, weights=weights, plan=plan,
+        recipe=recipe, stages=build_recipe(recipe, epochs=epochs), seed=config.seed,
+    )  # fmt: skip
+
+
+def make_feed(config: FinetuneConfig, study: Study, design: Design, progress: Progress) -> Feed:
+    """Prepare every scan that was not prepared before, and return the way to them."""
+    preprocessor = Preprocessor(design.plan)
+    cache = prepare_table(
+        study.table, preprocessor=preprocessor, cache_dir=config.cache_folder, images=study.survey.images,
+        progress=progress,
+    )  # fmt: skip
+    augmenter = Augmenter(design.plan.augmentation, spatial_dims=design.plan.spatial_dims)
+    keys = tuple(scan.content_hash for scan in study.table)
+    return Feed(cache=cache, keys=keys, preprocessor=preprocessor, augmenter=augmenter, device=design.device)
+
+
+def _make_plan(config: FinetuneConfig, study: Study, backbone: BackboneFacts, device: torch.device) -> Plan:
+    wishes = config.planning
+    if config.batch_size is not None:
+        wishes = wishes.model_copy(update={"batch_size": config.batch_size})
+    return make_plan(
+        study.fingerprint,
+        backbone=backbone,
+        machine=machine_facts(device),
+        num_training_scans=min(len(fold.train) for fold in study.folding.folds),
+        dims="2" if backbone.spatial_dims == 2 else "3",
+        overrides=wishes,
+    )

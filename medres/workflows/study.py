@@ -1,0 +1,109 @@
+"""The data of a run: read, checked, divided and described, before anything is trained."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from medres.config import FinetuneConfig
+from medres.data.findings import write_findings
+from medres.data.folds import Folding, make_folds
+from medres.data.sources import load_scans
+from medres.data.statistics import ScanStatistics
+from medres.data.survey import Survey, survey_scans
+from medres.data.table import ScanTable
+from medres.finetuning.predictions import unit_of, write_folds
+from medres.planning.fingerprint import Fingerprint, make_fingerprint
+from medres.runs.documents import digest_of
+from medres.runs.folder import RunFolder
+from medres.runs.progress import Progress
+from medres.runs.pseudonyms import Pseudonyms
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """What a run works on.
+
+    Args:
+        table: All scans, with their content hashes.
+        folding: Who trains and who is scored.
+        survey: Statistics and findings, and images that are still in memory.
+        fingerprint: Of the training rows; test rows are never seen by it.
+    """
+
+    table: ScanTable
+    folding: Folding
+    survey: Survey
+    fingerprint: Fingerprint
+
+
+def read_study(config: FinetuneConfig, folder: RunFolder, progress: Progress) -> Study:
+    """Read the labels, then every scan once; write the scan table, the findings, the folds and the fingerprint."""
+    table = load_scans(
+        config.data, labels=config.labels, label_column=config.label_column, patient_column=config.patient_column,
+        patient_pattern=config.patient_pattern, unit_column=config.unit_column, positive=config.positive,
+    )  # fmt: skip
+    _say_what_was_understood(table, progress)
+    make_folds(table, num_folds=config.folds, seed=config.seed)  # refuse what cannot be divided before reading it
+    survey = survey_scans(table, progress=progress, remember=config.cache_folder / "survey.json")
+    folding = make_folds(survey.table, num_folds=config.folds, seed=config.seed)
+    fingerprint = make_fingerprint(_training_statistics(survey, folding))
+    study = Study(table=survey.table, folding=folding, survey=survey, fingerprint=fingerprint)
+    _write(study, folder)
+    for note in (*folding.notes, *(f"{item.severity}: {item.rule} {item.value}" for item in survey.findings)):
+        progress.note(note)
+    return study
+
+
+def _say_what_was_understood(table: ScanTable, progress: Progress) -> None:
+    counts = ", ".join(f"{label} {count}" for label, count in table.class_counts().items())
+    progress.note(f"data: {len(table)} scans of {table.num_patients} patients from {table.source}; {counts}")
+    if len(table.classes) == 2:
+        progress.note(f"positive class: {table.classes[-1]} (--positive chooses the other)")
+    for note in table.notes:
+        progress.note(note)
+
+
+def _training_statistics(survey: Survey, folding: Folding) -> Mapping[str, ScanStatistics]:
+    rows = np.unique(np.concatenate([np.concatenate([fold.train, fold.val]) for fold in folding.folds]))
+    ids = [survey.table.scans[int(row)].sample_id for row in rows]
+    return {sample_id: survey.statistics[sample_id] for sample_id in ids}
+
+
+def _write(study: Study, folder: RunFolder) -> None:
+    study.table.write_csv(folder.scans)
+    write_findings(folder.findings, study.survey.findings)
+    study.fingerprint.write_json(folder.fingerprint)
+    write_folds(folder.folds, study.table, list(_fold_rows(study.folding)), folder.pseudonyms())
+
+
+def data_event(study: Study, pseudonyms: Pseudonyms) -> dict[str, Any]:
+    """Return the fields of the event ``data``: counts and a digest, no id and no path."""
+    table = study.table
+    return {
+        "digest": data_digest(table),
+        "num_scans": len(table),
+        "num_patients": table.num_patients,
+        "num_units": len({unit_of(scan, pseudonyms) for scan in table}),
+        "classes": table.class_counts(),
+        "source": table.source,
+        "unit": table.unit_column or "scan",
+        "split": study.folding.kind,
+        "findings": dict(Counter(finding.code for finding in study.survey.findings)),
+    }
+
+
+def data_digest(table: ScanTable) -> str:
+    """Return what identifies the data: content and label of every scan, 32 hexadecimal digits (MLflow takes 36)."""
+    return digest_of(sorted([scan.content_hash, scan.label or "", scan.split or ""] for scan in table))[:32]
+
+
+def _fold_rows(folding: Folding) -> Iterator[tuple[int, str, int]]:
+    for fold in folding.folds:
+        for part, rows in (("train", fold.train), ("val", fold.val), ("held-out", fold.held_out)):
+            yield from ((fold.index, part, int(row)) for row in rows)
+        yield from ((fold.index, "test", int(row)) for row in folding.test)

@@ -1,0 +1,45 @@
+"""Every recipe is a list of stages that spends the epochs it was given and thaws in order."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+import pytest
+
+from medres.errors import ConfigError
+from medres.finetuning.recipes import RecipeName, build_recipe, choose_recipe
+
+NAMES = [name for name in get_args(RecipeName) if name != "auto"]
+ORDER = ("stem", "layer1", "layer2", "layer3", "layer4", "head")
+
+
+def test_the_five_recipes_are_walked() -> None:
+    assert len(NAMES) == 5
+
+
+@pytest.mark.parametrize("epochs", [0, 1, 3, 15, 40])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_recipe_spends_its_epochs_and_never_freezes_again(name: RecipeName, epochs: int) -> None:
+    stages = build_recipe(name, epochs=epochs)
+    spent = sum(stage.epochs for stage in stages if stage.solver == "sgd")
+    assert spent == (0 if name == "linear-probe" else epochs)
+    depths = [ORDER.index(stage.train_from) for stage in stages]
+    assert depths == sorted(depths, reverse=True)
+    assert all(stage.warmup_epochs <= max(stage.epochs, 0) for stage in stages)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_only_a_frozen_network_gets_a_solved_head(name: RecipeName) -> None:
+    for stage in build_recipe(name, epochs=10):
+        assert (stage.solver == "lbfgs") == (stage.train_from == "head")
+
+
+def test_auto_depends_on_the_weights_and_says_why() -> None:
+    assert choose_recipe("auto", pretrained=True)[0] == "lp-ft"
+    assert choose_recipe("auto", pretrained=False)[0] == "full"
+    assert "random" in choose_recipe("auto", pretrained=False)[1]
+
+
+def test_an_unknown_recipe_is_refused_with_the_names() -> None:
+    with pytest.raises(ConfigError, match=r"'lpft' is unknown.*lp-ft"):
+        choose_recipe("lpft", pretrained=True)  # type: ignore[arg-type]
