@@ -15,7 +15,11 @@ CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
 def test_options_win_over_the_file_and_assignments_over_both(tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text("arch: resnet18\nseed: 3\noptimisation:\n  ema: false\n  gradient_clip: 2.0\n")
     config = FinetuneConfig.build(
-        file=tmp_path / "c.yaml", data="scans", arch="resnet50", seed=None, assignments=("optimisation.gradient_clip=0.5",)
+        file=tmp_path / "c.yaml",
+        data="scans",
+        arch="resnet50",
+        seed=None,
+        assignments=("optimisation.gradient_clip=0.5",),
     )
     assert (config.arch, config.seed) == ("resnet50", 3)
     assert (config.optimisation.ema, config.optimisation.gradient_clip) == (False, 0.5)
@@ -27,7 +31,10 @@ def test_options_win_over_the_file_and_assignments_over_both(tmp_path: Path) -> 
         ({"data": "x"}, ["arch: is required"]),
         ({"data": "x", "arch": "resnet18", "folds": 0}, ["folds", "greater than or equal to 1", "got 0"]),
         ({"data": "x", "arch": "resnet18", "recipe": "lpft"}, ["recipe", "lp-ft"]),
-        ({"data": "x", "arch": "resnet18", "assignments": ("optimisation.emma=1",)}, ["optimisation.emma", "unknown key"]),
+        (
+            {"data": "x", "arch": "resnet18", "assignments": ("optimisation.emma=1",)},
+            ["optimisation.emma", "unknown key"],
+        ),
         ({"data": "x", "arch": "resnet18", "assignments": ("seed",)}, ["--set 'seed' is not an assignment"]),
         ({"data": "x", "arch": "resnet18", "assignments": ("seed.x=1",)}, ["seed"]),
     ],

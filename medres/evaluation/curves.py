@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.metrics import confusion_matrix, precision_recall_curve, roc_curve
 
-from medres.evaluation.intervals import wilson_interval
+from medres.evaluation.proportions import wilson_interval
 from medres.evaluation.scores import Flags, Floats
 
 Indices = npt.NDArray[np.int64]
@@ -43,7 +43,7 @@ def precision_recall_table(values: Floats, positive: Flags) -> dict[str, list[fl
 
 
 def reliability_table(values: Floats, positive: Flags) -> list[dict[str, float]]:
-    """Return, for each tenth of the probability, the mean probability against the observed share, with Wilson bounds."""
+    """Return mean probability and observed share, with Wilson bounds, of the units in each tenth of the probability."""
     bins = np.minimum((values * NUM_BINS).astype(int), NUM_BINS - 1)
     return [_bin(index, values[bins == index], positive[bins == index]) for index in np.unique(bins)]
 
@@ -51,8 +51,8 @@ def reliability_table(values: Floats, positive: Flags) -> list[dict[str, float]]
 def _bin(index: int, values: Floats, positive: Flags) -> dict[str, float]:
     low, high = wilson_interval(int(positive.sum()), len(positive))
     return {
-        "low": index / NUM_BINS,
-        "high": (index + 1) / NUM_BINS,
+        "low": float(index / NUM_BINS),
+        "high": float((index + 1) / NUM_BINS),
         "mean_probability": float(values.mean()),
         "observed": float(positive.mean()),
         "observed_low": low,

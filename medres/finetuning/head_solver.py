@@ -16,7 +16,6 @@ import numpy.typing as npt
 import torch
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
-from sklearn.preprocessing import StandardScaler
 from torch import nn
 
 from medres.errors import TrainingError
@@ -103,26 +102,46 @@ def _fit(
     features: Floats, class_indices: npt.NDArray[np.int64], weights: Floats, strength: float
 ) -> tuple[Floats, Floats]:
     num_scans, num_views, num_features = features.shape
-    scaler = StandardScaler().fit(features.reshape(-1, num_features))
-    rows = scaler.transform(features.reshape(-1, num_features))
+    rows = features.reshape(-1, num_features)
+    mean, scale = standardisation(rows)
     labels = np.repeat(class_indices, num_views)
+    # scikit-learn minimises |w|^2 / 2 + C * sum of the weighted losses: C shrinks with N to keep the strength relative
     solver = LogisticRegression(C=strength / num_scans, max_iter=1000, tol=1e-6)
     with warnings.catch_warnings():
         # the weakest penalties on separable features approach their optimum slowly; they are rarely chosen
         warnings.simplefilter("ignore", ConvergenceWarning)
-        solver.fit(rows, labels, sample_weight=weights[labels] / num_views)
-    return _unfold(solver, scaler, num_classes=len(weights))
+        solver.fit((rows - mean) / scale, labels, sample_weight=weights[labels] / num_views)
+    return _unfold(solver, mean, scale, num_classes=len(weights))
 
 
-def _unfold(solver: LogisticRegression, scaler: StandardScaler, *, num_classes: int) -> tuple[Floats, Floats]:
+def standardisation(rows: Floats) -> tuple[Floats, Floats]:
+    """Return mean and scale of each feature, ``(F,)``: its standard deviation, but no less than the median one.
+
+    A feature that is almost always 0 in training (a channel that ReLU silences) would be magnified without limit:
+    one new scan that wakes it then gets a logit of several hundred.
+
+    Args:
+        rows: ``(N, F)``.
+
+    Example:
+        >>> standardisation(np.array([[0.0, 0.0, 2.0], [0.0, 2.0, 8.0]]))[1].tolist()
+        [2.0, 2.0, 3.0]
+    """
+    deviations = rows.std(axis=0)
+    varying = deviations[deviations > 0]
+    floor = float(np.median(varying)) if len(varying) else 1.0
+    return np.asarray(rows.mean(axis=0)), np.maximum(deviations, floor)
+
+
+def _unfold(solver: LogisticRegression, mean: Floats, scale: Floats, *, num_classes: int) -> tuple[Floats, Floats]:
     coefficients, intercepts = solver.coef_, solver.intercept_
     if len(solver.classes_) == 2:  # one logit for the second class: split evenly over both
         coefficients = np.concatenate([-coefficients, coefficients]) / 2
         intercepts = np.concatenate([-intercepts, intercepts]) / 2
     weight = np.zeros((num_classes, coefficients.shape[1]))
     bias = np.full(num_classes, intercepts.min() - 10.0)  # a class without a scan stays improbable
-    weight[solver.classes_] = coefficients / scaler.scale_
-    bias[solver.classes_] = intercepts - (coefficients / scaler.scale_) @ scaler.mean_
+    weight[solver.classes_] = coefficients / scale
+    bias[solver.classes_] = intercepts - (coefficients / scale) @ mean
     return weight, bias
 
 

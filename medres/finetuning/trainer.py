@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -103,7 +105,7 @@ class _StageLoop:
         self._fabric = make_fabric(trainer.feed.device, trainer.plan.precision)
         optimizer = torch.optim.AdamW(parameter_groups(model, stage))
         self._rates = [group["lr"] * trainer.optimisation.lr_factor for group in optimizer.param_groups]
-        # a new setup of the bare suffix for each stage: parameters that thaw after a setup would miss its gradient hooks
+        # a new setup for each stage: parameters that thaw after a setup would miss its gradient hooks
         self._trained, self._optimizer = self._fabric.setup(self._suffix, optimizer)
         self._average = WeightAverage(self._suffix, total_steps=self._total_steps)
         self._class_weights = torch.as_tensor(samples.class_weights, dtype=torch.float32, device=trainer.feed.device)
@@ -186,9 +188,22 @@ class _StageLoop:
 def make_fabric(device: torch.device, precision: str) -> Fabric:
     """Return the engine for one device."""
     devices: Any = [device.index or 0] if device.type == "cuda" else 1
-    return Fabric(
-        accelerator=device.type, devices=devices, precision="bf16-mixed" if precision == "bf16" else "32-true"
-    )
+    with _without_announcements():
+        return Fabric(
+            accelerator=device.type, devices=devices, precision="bf16-mixed" if precision == "bf16" else "32-true"
+        )
+
+
+@contextmanager
+def _without_announcements() -> Iterator[None]:
+    """Keep Fabric from announcing the precision once a stage: the plan has said it."""
+    logger = logging.getLogger("lightning_fabric")
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def memory_format(spatial_dims: int) -> torch.memory_format:

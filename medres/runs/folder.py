@@ -113,7 +113,7 @@ def new_run_folder(output: Path, name: str) -> RunFolder:
     if not _NAME.fullmatch(name):
         raise OutputError(
             f"The run name {name!r} is not usable as a folder name.",
-            fix="Use letters, digits, '.', '_' and '-', at most 100, beginning with a letter or digit: --name ct-nodules.",
+            fix="Use at most 100 letters, digits, '.', '_' and '-', a letter or digit first: --name ct-nodules.",
         )
     folder = RunFolder(output / name)
     if folder.path.is_dir() and any(folder.path.iterdir()):

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 import torch
 
 from medres.config import FinetuneConfig
+from medres.data.content import placed_hash
+from medres.data.statistics import ScanStatistics
+from medres.data.table import Scan
 from medres.finetuning.feed import Feed
 from medres.finetuning.machine import choose_device, machine_facts
 from medres.finetuning.recipes import build_recipe, choose_recipe, default_epochs
@@ -14,7 +17,7 @@ from medres.finetuning.stages import Stage
 from medres.finetuning.trainer import memory_format
 from medres.models.classifier import ClassificationModel
 from medres.models.factory import backbone_facts, create_model
-from medres.models.weights import PretrainedWeights, resolve_weights
+from medres.models.weights import PretrainedWeights, no_weights_reason, resolve_weights
 from medres.planning.facts import BackboneFacts
 from medres.planning.plan import Plan
 from medres.planning.planner import check_plan, choose_dims, make_plan
@@ -81,6 +84,8 @@ def make_design(config: FinetuneConfig, study: Study, folder: RunFolder, progres
     recipe, why = choose_recipe(config.recipe, pretrained=weights is not None)
     epochs = default_epochs(device.type) if config.epochs is None else config.epochs
     plan.write_yaml(folder.plan, header="Edit this file and follow it with: medres finetune --plan FILE ...")
+    progress.note(_summary(plan, folder))
+    progress.note(f"weights: {weights.source if weights else _why_none(config, spatial_dims)}")
     progress.note(f"recipe: {recipe} ({why})")
     return Design(
         arch=config.arch, num_classes=len(study.table.classes), device=device, weights=weights, plan=plan,
@@ -91,13 +96,18 @@ def make_design(config: FinetuneConfig, study: Study, folder: RunFolder, progres
 def make_feed(config: FinetuneConfig, study: Study, design: Design, progress: Progress) -> Feed:
     """Prepare every scan that was not prepared before, and return the way to them."""
     preprocessor = Preprocessor(design.plan)
+    keys = tuple(_key(scan, study.survey.statistics[scan.sample_id]) for scan in study.table)
     cache = prepare_table(
-        study.table, preprocessor=preprocessor, cache_dir=config.cache_folder, images=study.survey.images,
+        study.table, preprocessor=preprocessor, cache_dir=config.cache_folder, images=study.survey.images, keys=keys,
         progress=progress,
     )  # fmt: skip
-    augmenter = Augmenter(design.plan.augmentation, spatial_dims=design.plan.spatial_dims)
-    keys = tuple(scan.content_hash for scan in study.table)
+    plan = design.plan
+    augmenter = Augmenter(plan.augmentation, spatial_dims=plan.spatial_dims, spacing_mm=plan.spacing_mm)
     return Feed(cache=cache, keys=keys, preprocessor=preprocessor, augmenter=augmenter, device=design.device)
+
+
+def _key(scan: Scan, statistics: ScanStatistics) -> str:
+    return placed_hash(scan.content_hash, spacing_mm=statistics.spacing_mm, orientation=statistics.orientation)
 
 
 def _make_plan(config: FinetuneConfig, study: Study, backbone: BackboneFacts, device: torch.device) -> Plan:
@@ -112,3 +122,16 @@ def _make_plan(config: FinetuneConfig, study: Study, backbone: BackboneFacts, de
         dims="2" if backbone.spatial_dims == 2 else "3",
         overrides=wishes,
     )
+
+
+def _summary(plan: Plan, folder: RunFolder) -> str:
+    shape = " x ".join(str(size) for size in plan.shape)
+    pitch = "" if plan.spacing_mm is None else " at " + " x ".join(f"{size:.3g}" for size in plan.spacing_mm) + " mm"
+    what = f"{plan.spatial_dims}D {plan.modality}, {plan.in_channels} x {shape}{pitch}"
+    return f"plan: {what}, {plan.intensity.scheme}, batches of {plan.batch_size}, {plan.precision}; why: {folder.plan}"
+
+
+def _why_none(config: FinetuneConfig, spatial_dims: int) -> str:
+    if config.weights == "none":
+        return "none, as asked"
+    return f"none ({no_weights_reason(config.arch, spatial_dims=spatial_dims)})"

@@ -36,6 +36,8 @@ def sentence(summary: MirrorSummary, folder: RunFolder) -> str:
     """Return one line on what arrived in MLflow, and what to do where something did not."""
     if summary.complete:
         return f"MLflow: run {summary.run_id} at {summary.uri}"
+    if not summary.missing:
+        return f"MLflow: run {summary.run_id} at {summary.uri}, without what it refused: {'; '.join(summary.refused)}"
     return (
         f"MLflow at {summary.uri}: {summary.missing} of {summary.sent + summary.missing} events did not arrive"
         f" ({summary.reason}); nothing is lost: medres track sync {folder.path}"

@@ -36,7 +36,7 @@ def test_probabilities_equal_scikit_learns_on_standardised_features(num_classes:
     weights = class_weights(labels, num_classes=num_classes, weighting="balanced")
     solved = solve_head(features, labels, weights=weights, inner=_halves(len(labels)))
     flat = features[:, 0]
-    standardised = (flat - flat.mean(0)) / flat.std(0)
+    standardised = (flat - flat.mean(0)) / np.maximum(flat.std(0), np.median(flat.std(0)))
     reference = LogisticRegression(C=solved.strength / len(labels), max_iter=5000, tol=1e-9)
     reference.fit(standardised, labels, sample_weight=weights[labels])
     logits = torch.as_tensor(flat @ solved.weight.T + solved.bias)
@@ -97,3 +97,14 @@ def test_features_that_are_not_finite_are_refused() -> None:
     features[3, 0, 1] = np.nan
     with pytest.raises(TrainingError, match="not finite"):
         solve_head(features, labels, weights=np.ones(2), inner=())
+
+
+def test_a_feature_that_slept_in_training_cannot_decide_alone() -> None:
+    features, labels = _features(2)
+    asleep = np.zeros((len(labels), 1, 1))
+    asleep[3] = 1e-4
+    features = np.concatenate([features, asleep], axis=2)
+    solved = solve_head(features, labels, weights=np.ones(2), inner=_halves(len(labels)))
+    awake = np.zeros(7)
+    awake[6] = 1.0
+    assert abs(awake @ solved.weight.T).max() < 0.1

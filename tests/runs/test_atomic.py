@@ -27,11 +27,16 @@ from medres.runs.atomic import (
 def test_an_exception_in_the_block_keeps_the_old_file_and_leaves_no_part(tmp_path: Path) -> None:
     target = tmp_path / "file.txt"
     atomic_write_text(target, "old")
-    with pytest.raises(RuntimeError, match="boom"), atomic_write(target) as file:
-        file.write(b"new")
-        raise RuntimeError("boom")
+    with pytest.raises(RuntimeError, match="boom"):
+        _fail_while_writing(target)
     assert target.read_text() == "old"
     assert sorted(tmp_path.iterdir()) == [target]
+
+
+def _fail_while_writing(target: Path) -> None:
+    with atomic_write(target) as file:
+        file.write(b"new")
+        raise RuntimeError("boom")
 
 
 def test_the_file_has_the_permissions_of_an_ordinary_one(tmp_path: Path) -> None:
@@ -47,7 +52,8 @@ def test_nan_is_refused_in_json_and_nothing_is_written(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "words"), [(errno.ENOSPC, "disk is full"), (errno.EROFS, "read-only"), (errno.EACCES, "permission denied")]
+    ("number", "words"),
+    [(errno.ENOSPC, "disk is full"), (errno.EROFS, "read-only"), (errno.EACCES, "permission denied")],
 )
 def test_the_systems_refusals_name_the_path_and_the_way_out(number: int, words: str) -> None:
     with pytest.raises(OutputError, match=rf"/data/out.*{words}.*--output"), explained_os_errors(Path("/data/out")):

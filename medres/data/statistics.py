@@ -1,0 +1,184 @@
+"""`ScanStatistics`: what one scan looks like, in numbers, and what modality it seems to be, with the evidence."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import nibabel as nib
+import numpy as np
+import numpy.typing as npt
+import pydantic
+
+from medres.data.foreground import foreground_box, foreground_mask, sampling_steps
+from medres.data.image import ScanImage
+from medres.runs.documents import Document
+
+__all__ = ["ScanStatistics", "foreground_box", "foreground_mask", "scan_statistics"]
+
+Modality = Literal["CT", "MR", "other"]
+Sample = npt.NDArray[np.float64]
+
+#: Levels of `ScanStatistics.percentiles`.
+PERCENTILES = (0.5, 1.0, 5.0, 25.0, 50.0, 75.0, 95.0, 99.0, 99.5)
+
+# Percentiles of 2**20 voxels are within 0.1 % of those of all; a 512x512x300 CT takes 0.2 s instead of 6 s.
+_MAX_SAMPLED = 2**20
+
+# Hounsfield units: air is -1000, no tissue is below it; paddings are -1024, -2000, -2048 and -3024.
+_AIR_HU = -900.0
+_LOWEST_PADDING_HU = -3100.0
+_LUNG_HU = (-1000.0, -400.0)
+_SOFT_TISSUE_HU = (-200.0, 300.0)
+_LEAST_TISSUE = 0.005
+_MOSTLY = 0.4
+_EIGHT_BIT_RANGE = 255.0
+
+# Magnitude images reach down to nearly nothing; interpolation undershoots zero by a few percent.
+_UNDERSHOOT = 0.05
+_NEARLY_DARK = 0.15
+
+
+class ScanStatistics(Document):
+    """What one scan looks like. Axes are those of the file.
+
+    Args:
+        spatial_shape: Voxels along each axis.
+        spacing_mm: Size of a voxel along each axis, or None where unknown.
+        orientation: Code of the growth of the axes, such as ``LPS``; None for images and where unknown.
+        dtype: Type of the stored voxels, such as ``int16``.
+        num_channels: 1, or 3 for true colour.
+        minimum: Smallest value.
+        maximum: Largest value.
+        percentiles: Values at ``"0.5"`` to ``"99.5"`` per cent.
+        foreground_fraction: Share of the voxels that are foreground.
+        foreground_box: (start, stop) of the foreground's bounding box along each axis.
+        modality: Guess from the voxels alone.
+        evidence: Why, in words.
+        sampling_steps: Every how many voxels along each axis percentiles, foreground and guess looked at one; the
+            box is widened by that much. All 1: every voxel. Minimum and maximum always are of all voxels.
+    """
+
+    spatial_shape: tuple[int, ...]
+    spacing_mm: tuple[float, ...] | None = None
+    orientation: str | None = None
+    dtype: str
+    num_channels: int = pydantic.Field(ge=1)
+    minimum: float
+    maximum: float
+    percentiles: dict[str, float]
+    foreground_fraction: float
+    foreground_box: tuple[tuple[int, int], ...]
+    modality: Modality
+    evidence: str
+    sampling_steps: tuple[int, ...] = ()
+
+
+def scan_statistics(image: ScanImage) -> ScanStatistics:
+    """Return the statistics of a scan; the same every time.
+
+    Example:
+        >>> ct = np.full((1, 8, 8, 8), -1000, dtype=np.int16); ct[0, 2:6, 2:6, 2:6] = 40
+        >>> statistics = scan_statistics(ScanImage(voxels=ct, affine=None, spacing_mm=None, content_hash=""))
+        >>> statistics.modality, statistics.foreground_box
+        ('CT', ((2, 6), (2, 6), (2, 6)))
+    """
+    steps = sampling_steps(image.spatial_shape, max_voxels=_MAX_SAMPLED)
+    sampled = image.voxels[(slice(None), *(slice(None, None, step) for step in steps))]
+    values = sampled.astype(np.float64).ravel()
+    low, high = float(image.voxels.min()), float(image.voxels.max())
+    modality, evidence = guess_modality(values, low=low, high=high, image=image)
+    mask = foreground_mask(sampled, modality=modality)
+    return ScanStatistics(
+        spatial_shape=image.spatial_shape,
+        spacing_mm=image.spacing_mm,
+        orientation=orientation_code(image.affine),
+        dtype=image.voxels.dtype.name,
+        num_channels=image.voxels.shape[0],
+        minimum=low,
+        maximum=high,
+        percentiles=_percentiles(values),
+        foreground_fraction=float(mask.mean()),
+        foreground_box=_box_on_scan(foreground_box(mask), steps, image.spatial_shape),
+        modality=modality,
+        evidence=evidence,
+        sampling_steps=steps,
+    )
+
+
+def orientation_code(affine: npt.NDArray[np.float64] | None) -> str | None:
+    """Return the anatomical directions in which the axes of an affine to RAS millimetres grow, nearest first.
+
+    Example:
+        >>> orientation_code(np.diag([-1.0, -1.0, 2.0, 1.0]))
+        'LPS'
+    """
+    return None if affine is None else "".join(nib.orientations.aff2axcodes(affine))
+
+
+def guess_modality(values: Sample, *, low: float, high: float, image: ScanImage) -> tuple[Modality, str]:
+    """Return a guess of the modality and its evidence.
+
+    CT is recognised by Hounsfield units: air at -1000 with tissue above it, or whole numbers that lie mostly
+    between fat and blood and go below zero. MR is recognised as a magnitude image: not negative, more than 8 bits,
+    dark where there is nothing. Everything else is ``other``, which is treated as it is.
+
+    Args:
+        values: Sample of the voxels.
+        low: Their minimum.
+        high: Their maximum.
+        image: For type and channels.
+    """
+    if image.color:
+        return "other", "true colour"
+    if image.voxels.dtype.itemsize == 1 or _is_eight_bit(values, low, high):
+        return "other", f"8-bit values, {low:g} to {high:g}"
+    return _as_ct(values, low, high) or _as_mr(values, low, high) or ("other", _range_evidence(low, high))
+
+
+def _as_ct(values: Sample, low: float, high: float) -> tuple[Modality, str] | None:
+    soft, lung = _share(values, _SOFT_TISSUE_HU), _share(values, _LUNG_HU)
+    lowest = float(np.percentile(values, 0.5))
+    if lowest >= _LOWEST_PADDING_HU and low <= _AIR_HU and max(soft, lung) >= _LEAST_TISSUE:
+        return "CT", f"Hounsfield units: minimum {low:g} (air), {soft:.0%} between fat and blood, {lung:.0%} lung"
+    if _AIR_HU < low < 0 and high - low > _EIGHT_BIT_RANGE and soft >= _MOSTLY and _is_whole(values):
+        return "CT", f"Hounsfield units: whole numbers from {low:g}, {soft:.0%} of them between fat and blood"
+    return None
+
+
+def _as_mr(values: Sample, low: float, high: float) -> tuple[Modality, str] | None:
+    darkest, brightest = np.percentile(values, [0.5, 99.5])
+    is_magnitude = darkest >= 0 and low >= -_UNDERSHOOT * brightest and high > _EIGHT_BIT_RANGE
+    if not is_magnitude or darkest > _NEARLY_DARK * brightest:
+        return None
+    dark = float(np.mean(values <= _NEARLY_DARK * brightest))
+    return "MR", f"magnitudes from {low:g} to {high:g}, more than 8 bits, {dark:.0%} of them dark"
+
+
+def _is_eight_bit(values: Sample, low: float, high: float) -> bool:
+    return low >= 0 and high <= _EIGHT_BIT_RANGE and _is_whole(values)
+
+
+def _range_evidence(low: float, high: float) -> str:
+    scale = "scaled to [0, 1]" if low >= 0 and high <= 1 else "neither Hounsfield units nor magnitudes"
+    return f"values from {low:g} to {high:g}, {scale}"
+
+
+def _is_whole(values: Sample) -> bool:
+    return bool(np.mean(np.abs(values - np.round(values)) < 1e-3) > 0.99)
+
+
+def _share(values: Sample, band: tuple[float, float]) -> float:
+    return float(np.mean((values >= band[0]) & (values <= band[1])))
+
+
+def _percentiles(values: Sample) -> dict[str, float]:
+    levels = np.percentile(values, PERCENTILES)
+    return {f"{level:g}": float(value) for level, value in zip(PERCENTILES, levels, strict=True)}
+
+
+def _box_on_scan(box: tuple[slice, ...], steps: tuple[int, ...], shape: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
+    """Return a box on the sampled grid as a box on the scan that surely holds what lies between the samples."""
+    return tuple(
+        (max(0, side.start * step - (step - 1)), min(size, (side.stop - 1) * step + step))
+        for side, step, size in zip(box, steps, shape, strict=True)
+    )

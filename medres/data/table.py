@@ -1,0 +1,129 @@
+"""`ScanTable`: which scans there are, whose they are, and how they are labelled. No voxels."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from medres.runs.atomic import atomic_write_text
+
+Split = Literal["train", "val", "test"]
+COLUMNS = ("sample_id", "patient_id", "path", "member", "label", "split", "unit", "content_hash")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scan:
+    """One row: a file (or one member of an ``.npz``), its patient and its label.
+
+    Args:
+        sample_id: Unique in its table; text.
+        patient_id: Text; ``001`` is not ``1``. Equal to `sample_id` where the data names no patients.
+        path: Absolute path of the file.
+        member: Which image inside the file, such as ``train_images:17`` in an ``.npz``.
+        label: Class, or None where it is unknown (prediction).
+        split: Given split, or None.
+        unit: What is scored as one (a lesion, a patient), or None for the scan itself.
+        content_hash: SHA-256 of voxels, type and shape; empty until the scan was read.
+        metadata: All other columns that came, as text.
+    """
+
+    sample_id: str
+    patient_id: str
+    path: Path
+    member: str | None = None
+    label: str | None = None
+    split: Split | None = None
+    unit: str | None = None
+    content_hash: str = ""
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScanTable:
+    """All scans of a data set, in the order of their sample ids.
+
+    Args:
+        root: Folder that was given, or in which the given file lies; paths are written relative to it.
+        scans: The rows.
+        classes: Labels in sorted order; with two, the last one is the positive class.
+        source: What was understood, such as ``class folders`` or ``labels.csv``.
+        notes: Sentences about how the data was understood, for the user.
+        patients_given: False where each file was taken as a patient of its own.
+        unit_column: Name of the column that units came from, or None.
+    """
+
+    root: Path
+    scans: tuple[Scan, ...]
+    classes: tuple[str, ...]
+    source: str
+    notes: tuple[str, ...] = ()
+    patients_given: bool = False
+    unit_column: str | None = None
+
+    def __len__(self) -> int:
+        return len(self.scans)
+
+    def __iter__(self) -> Iterator[Scan]:
+        return iter(self.scans)
+
+    @property
+    def class_indices(self) -> npt.NDArray[np.int64]:
+        """Index into `classes` of every scan, shape ``(N,)``; -1 where the label is unknown."""
+        position = {label: index for index, label in enumerate(self.classes)}
+        return np.array([position.get(scan.label or "", -1) for scan in self.scans], dtype=np.int64)
+
+    @property
+    def splits(self) -> frozenset[Split]:
+        """The given splits that occur."""
+        return frozenset(scan.split for scan in self.scans if scan.split)
+
+    @property
+    def num_patients(self) -> int:
+        """Number of different patients."""
+        return len({scan.patient_id for scan in self.scans})
+
+    def class_counts(self) -> dict[str, int]:
+        """Return the number of scans of each class."""
+        counts = Counter(scan.label for scan in self.scans)
+        return {label: counts[label] for label in self.classes}
+
+    def subset(self, indices: Sequence[int] | npt.NDArray[np.integer]) -> ScanTable:
+        """Return the rows at ``indices``, with the classes of the whole."""
+        return replace(self, scans=tuple(self.scans[int(index)] for index in indices))
+
+    def where_split(self, *splits: Split) -> ScanTable:
+        """Return the rows of the given splits."""
+        return replace(self, scans=tuple(scan for scan in self.scans if scan.split in splits))
+
+    def without_splits(self) -> ScanTable:
+        """Return the table as if no splits had been given."""
+        return replace(self, scans=tuple(replace(scan, split=None) for scan in self.scans))
+
+    def with_content_hashes(self, hashes: Mapping[str, str]) -> ScanTable:
+        """Return the table with the hashes filled in, by sample id."""
+        scans = tuple(replace(scan, content_hash=hashes[scan.sample_id]) for scan in self.scans)
+        return replace(self, scans=scans)
+
+    def write_csv(self, path: Path) -> None:
+        """Write ``scans.csv`` (local only: it holds paths and patient ids), with the metadata that came."""
+        extra = sorted({key for scan in self.scans for key in scan.metadata})
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow([*COLUMNS, *extra])
+        for scan in self.scans:
+            writer.writerow([*self._cells(scan), *(scan.metadata.get(key, "") for key in extra)])
+        atomic_write_text(path, text.getvalue())
+
+    def _cells(self, scan: Scan) -> list[str]:
+        path = scan.path.relative_to(self.root) if scan.path.is_relative_to(self.root) else scan.path
+        values = (scan.sample_id, scan.patient_id, path.as_posix(), scan.member, scan.label, scan.split,
+                  scan.unit, scan.content_hash)  # fmt: skip
+        return ["" if value is None else str(value) for value in values]

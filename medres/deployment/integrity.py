@@ -1,0 +1,105 @@
+"""Whether a bundle is whole: only the files that it lists, where it says, with the content that was written."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from medres.deployment.manifest import MANIFEST, BundleManifest
+from medres.errors import BundleError, ConfigError, OutputError
+from medres.runs.atomic import PART_PREFIX, explained_os_errors
+
+AGAIN = "Get the bundle again from where it was written."
+
+
+def read_manifest(folder: Path) -> BundleManifest:
+    """Read and check ``bundle.json`` alone.
+
+    Raises:
+        BundleError: The folder holds no bundle, or the document is damaged or of a newer medres.
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise BundleError(f"{folder} is not a bundle: it has no {MANIFEST}.", fix="Give a run folder or its model/.")
+    with as_bundle_error():
+        manifest = BundleManifest.from_mapping(_json_of(path), source=str(path))
+    if manifest.seal != manifest.content_digest():
+        raise BundleError(f"{path} was changed after it was written.", fix=AGAIN)
+    return manifest
+
+
+def check_files(folder: Path, manifest: BundleManifest, *, checksums: bool = True) -> None:
+    """Prove that a bundle has exactly the files that it lists, and that their content is the one listed.
+
+    Raises:
+        BundleError: Naming the first file that is missing, was added, is a link, or was changed.
+    """
+    for name, expected in manifest.files.items():
+        path = folder / name
+        if path.is_symlink() or not path.is_file():
+            raise BundleError(f"{path} is missing, or is not a plain file.", fix=AGAIN)
+        if checksums and sha256_of(path) != expected:
+            raise BundleError(f"{path} was changed after it was written.", fix=AGAIN)
+    added = {path.name for path in folder.iterdir() if not path.name.startswith(".")} - {*manifest.files, MANIFEST}
+    if added:
+        raise BundleError(
+            f"{folder} holds {', '.join(sorted(added))}, which the bundle does not list.",
+            fix="Take it out; a bundle holds nothing else.",
+        )
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _json_of(path: Path) -> Any:
+    try:
+        return json.loads(path.read_bytes())  # not as YAML, which has many ways to write one value
+    except ValueError as error:
+        raise BundleError(f"{path} is not valid JSON: {error}.", fix=AGAIN) from None
+
+
+@contextmanager
+def as_bundle_error() -> Iterator[None]:
+    """Turn what a document says of itself inside the block into a `BundleError`."""
+    try:
+        yield
+    except ConfigError as error:
+        raise BundleError(error.problem, fix=AGAIN) from None
+
+
+@contextmanager
+def published(folder: Path) -> Iterator[Path]:
+    """Hand out a temporary folder beside ``folder`` that takes its place when the block ends without an exception.
+
+    Raises:
+        OutputError: ``folder`` cannot be written, or holds something else than a bundle.
+    """
+    if folder.exists() and not (folder / MANIFEST).is_file() and (not folder.is_dir() or any(folder.iterdir())):
+        raise OutputError(f"{folder} holds something else than a bundle.", fix="Move it away; nothing was changed.")
+    with explained_os_errors(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=PART_PREFIX) as outer:
+            temporary = Path(outer) / "bundle"
+            temporary.mkdir()
+            yield temporary
+            if folder.exists():
+                folder.rename(Path(outer) / "replaced")  # goes with the temporary folder
+            temporary.rename(folder)
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Put a file at a second place without writing it twice, where the file system can."""
+    try:
+        os.link(source, target)
+    except OSError:  # another file system, or one without hard links
+        shutil.copyfile(source, target)

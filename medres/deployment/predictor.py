@@ -1,0 +1,215 @@
+"""`Predictor`: a bundle in use, with the preprocessing and the arithmetic that its scores were measured with."""
+
+from __future__ import annotations
+
+import copy
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from torch import nn
+
+from medres.data.image import ScanImage
+from medres.data.readers import read_scan
+from medres.data.sources import list_scans
+from medres.data.table import ScanTable
+from medres.deployment.bundle import Bundle, load_bundle
+from medres.deployment.checks import scan_findings
+from medres.deployment.manifest import MANIFEST
+from medres.deployment.members import LoadedMember
+from medres.deployment.predictions import Predictions
+from medres.errors import BundleError, MedresError
+from medres.finetuning.inference import compute_logits
+from medres.finetuning.machine import choose_device
+from medres.preprocessing.preprocessor import Preprocessor
+from medres.runs.progress import Progress, Silent
+
+Read = Callable[[], ScanImage]
+
+#: Scans that are read ahead together: enough for the threads, few enough that decoded volumes fit into memory.
+_SCANS_AT_A_TIME = 8
+_MAX_THREADS = 4
+#: On a CPU one scan at a time: larger batches gain up to 25 % there, but a scan's last digits then depend on its
+#: neighbours (6e-7 in the logits). GPUs need the batch; `compute_logits` always fills it up to the same size.
+_BATCH_SIZE = {"cpu": 1}
+_GPU_BATCH_SIZE = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Row:
+    """One scan on its way: prepared and predicted, or refused."""
+
+    prepared: npt.NDArray[Any] | None = None
+    logits: npt.NDArray[np.float64] | None = None
+    probabilities: npt.NDArray[np.float64] | None = None
+    findings: tuple[str, ...] = ()
+    error: MedresError | None = None
+
+
+class Predictor:
+    """Predict scans with all members of a bundle, or with one.
+
+    Args:
+        model: A bundle, the folder of one, or a run folder.
+        member: The fold of the member to use alone; None: the mean of all members' calibrated probabilities.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
+        batch_size: Scans at a time; None: 1 on a CPU, 8 elsewhere.
+        verify: Prove on loading that the bundle is whole and still gives its recorded answers.
+
+    Raises:
+        BundleError: There is no bundle, it is damaged, or it has no such member.
+        ConfigError: The device is not there.
+    """
+
+    def __init__(
+        self,
+        model: Path | str | Bundle,
+        *,
+        member: int | None = None,
+        device: str = "cpu",
+        batch_size: int | None = None,
+        verify: bool = True,
+    ) -> None:
+        self.device = choose_device(device)
+        folds = None if member is None else [member]
+        self.bundle = (
+            model if isinstance(model, Bundle) else load_bundle(find_bundle(model), verify=verify, folds=folds)
+        )
+        self._members = self._choose(member)
+        self._fold = "ensemble" if member is None else str(member)
+        self._batch_size = batch_size or _BATCH_SIZE.get(self.device.type, _GPU_BATCH_SIZE)
+        self._preprocessor = Preprocessor(self.bundle.plan)
+        self._networks = [self._on_device(chosen.model) for chosen in self._members]
+        self._lock = threading.Lock()  # a server asks from several threads; the arithmetic is set for the process
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The classes, in the order of the probabilities."""
+        return self.bundle.manifest.classes
+
+    def predict(self, scans: ScanTable | Sequence[Path | str], *, progress: Progress | None = None) -> Predictions:
+        """Predict files. One that cannot be used is told in its row; the others are predicted.
+
+        Args:
+            scans: A table, or paths of files and folders.
+            progress: Shows scans.
+
+        Raises:
+            DataError: A path does not exist, or there is no scan at all.
+        """
+        table = scans if isinstance(scans, ScanTable) else list_scans([Path(scan) for scan in scans])
+        reads = [partial(read_scan, scan.path, member=scan.member) for scan in table]
+        files = tuple(str(scan.path) for scan in table)
+        return self._predict(reads, tuple(scan.sample_id for scan in table), files, progress or Silent())
+
+    def predict_images(self, images: Sequence[ScanImage]) -> Predictions:
+        """Predict scans that are in memory; their names are their numbers, from 0."""
+        reads: list[Read] = [partial(_itself, image) for image in images]
+        names = tuple(str(index) for index in range(len(images)))
+        return self._predict(reads, names, ("",) * len(images), Silent())
+
+    def _predict(
+        self, reads: Sequence[Read], names: tuple[str, ...], files: tuple[str, ...], progress: Progress
+    ) -> Predictions:
+        rows = list(progress.track(self._rows(reads), description="predict", total=len(reads)))
+        missing = np.full(len(self.classes), np.nan)
+        probabilities = _stacked([missing if row.probabilities is None else row.probabilities for row in rows], missing)
+        return Predictions(
+            sample_ids=names, files=files, classes=self.classes, fold=self._fold, probabilities=probabilities,
+            logits=_stacked([missing if row.logits is None else row.logits for row in rows], missing),
+            decisions=self._decide(probabilities), findings=tuple(row.findings for row in rows),
+            errors=tuple(row.error for row in rows),
+        )  # fmt: skip
+
+    def _rows(self, reads: Sequence[Read]) -> Iterator[_Row]:
+        waiting = iter(reads)
+        with ThreadPoolExecutor(min(_MAX_THREADS, os.cpu_count() or 1)) as pool:
+            while part := list(islice(waiting, max(_SCANS_AT_A_TIME, self._batch_size))):
+                yield from self._answered(list(pool.map(self._prepared, part)))
+
+    def _prepared(self, read: Read) -> _Row:
+        try:
+            image = read()
+            prepared, geometry = self._preprocessor.prepare(image)
+        except MedresError as error:
+            return _Row(error=error, findings=(str(error),))
+        return _Row(prepared=prepared, findings=scan_findings(image, geometry, self.bundle))
+
+    def _answered(self, rows: Sequence[_Row]) -> list[_Row]:
+        good = [row.prepared for row in rows if row.prepared is not None]
+        if not good:
+            return list(rows)
+        logits, probabilities = self._ask_members(np.stack(good))
+        answers = iter(zip(logits, probabilities, strict=True))
+        return [row if row.prepared is None else _with_answer(row, *next(answers)) for row in rows]
+
+    def _ask_members(self, prepared: npt.NDArray[Any]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        with self._lock:
+            raw = [self._logits(network, prepared) for network in self._networks]
+        if self._fold != "ensemble":
+            return self._members[0].calibrated_logits(raw[0]), self._members[0].probabilities(raw[0])
+        each = [member.probabilities(logits) for member, logits in zip(self._members, raw, strict=True)]
+        probabilities = np.mean(each, axis=0)
+        return np.log(np.maximum(probabilities, np.finfo(np.float64).tiny)), probabilities
+
+    def _on_device(self, network: nn.Module) -> nn.Module:
+        # the bundle's own network stays where it is: another predictor may use it on another device
+        return network if self.device.type == "cpu" else copy.deepcopy(network).to(self.device)
+
+    def _logits(self, network: nn.Module, prepared: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        return compute_logits(
+            network, self._preprocessor, lambda part: prepared[part], len(prepared),
+            batch_size=self._batch_size, device=self.device,
+        )  # fmt: skip
+
+    def _decide(self, probabilities: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+        manifest = self.bundle.manifest
+        alone = self._fold != "ensemble"
+        point = self._members[0].manifest.operating_point if alone else manifest.operating_point
+        answered = ~np.isnan(probabilities).any(axis=1)
+        decisions = np.full(len(probabilities), -1, dtype=np.int64)
+        decisions[answered] = point.decide(probabilities[answered])
+        return decisions
+
+    def _choose(self, member: int | None) -> tuple[LoadedMember, ...]:
+        if member is None:
+            return self.bundle.members
+        chosen = tuple(loaded for loaded in self.bundle.members if loaded.manifest.fold == member)
+        if not chosen:
+            raise BundleError(f"{self.bundle.folder} was loaded without member {member}.", fix="Load it with all.")
+        return chosen
+
+
+def find_bundle(model: Path | str) -> Path:
+    """Return the bundle of a run folder, or the folder itself if it is one.
+
+    Raises:
+        BundleError: There is none.
+    """
+    folder = Path(model)
+    for candidate in (folder, folder / "model"):
+        if (candidate / MANIFEST).is_file():
+            return candidate
+    if not folder.is_dir():
+        raise BundleError(f"{model} does not exist.", fix="Give a run folder, a bundle, or models:/NAME@ALIAS.")
+    raise BundleError(f"{model} holds no bundle: the run did not finish, or it is no run.", fix="Give another run.")
+
+
+def _with_answer(row: _Row, logits: npt.NDArray[np.float64], probabilities: npt.NDArray[np.float64]) -> _Row:
+    return _Row(logits=logits, probabilities=probabilities, findings=row.findings)
+
+
+def _stacked(rows: list[npt.NDArray[np.float64]], missing: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    return np.stack(rows) if rows else np.empty((0, len(missing)))
+
+
+def _itself(image: ScanImage) -> ScanImage:
+    return image

@@ -1,0 +1,221 @@
+"""Files of tensors: safetensors and torch files, opened without running any code that they hold.
+
+What a file is, is decided by its content. Whatever its maker wrapped around the network (a training state,
+DataParallel, Lightning, an encoder inside of something larger) is taken off, so that the names left are those of
+timm and torchvision.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+import re
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from medres.errors import WeightsError
+
+#: Suffixes of weights files.
+WEIGHTS_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".th", ".ckpt")
+
+#: First part of the names of a classifier: torchvision and timm, medres and timm, others.
+CLASSIFIER_PARTS = ("fc", "head", "classifier", "linear", "last_linear")
+
+#: First part of the names of what is needed in training only.
+TRAINING_PARTS = ("criterion", "loss", "loss_fn")
+
+_STATE_DICT_KEYS = ("state_dict", "model_state_dict", "model", "module", "network", "net", "weights")
+_WRAPPERS = ("module", "model", "backbone", "encoder", "network", "net", "_orig_mod", "resnet", "base_model")
+_HASH_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.")
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """What a weights file holds.
+
+    Args:
+        tensors: By name, wrappers taken off; floating point numbers in float32.
+        metadata: Text of a safetensors header, empty for torch files.
+        sha256: Of the file.
+    """
+
+    tensors: dict[str, torch.Tensor]
+    metadata: dict[str, str]
+    sha256: str
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Read a weights file.
+
+    Raises:
+        WeightsError: The file is missing, truncated, no weights file, holds Python objects, or values that are not
+            finite.
+    """
+    try:
+        sha256 = sha256_of(path)
+        state, metadata = _read_safetensors(path) if _is_safetensors(path) else (_read_torch(path), {})
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be read: {error.strerror or error}.", fix="Check the path.") from None
+    tensors = {name: _as_float32(tensor) for name, tensor in unwrapped(state_dict_of(state, path)).items()}
+    _check_finite(tensors, path)
+    return Checkpoint(tensors=tensors, metadata=metadata, sha256=sha256)
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def hash_note(path: Path, sha256: str) -> str:
+    """Return whether the file's SHA-256 agrees with its name (torch hub's convention), or nothing where it has none.
+
+    Example:
+        >>> hash_note(Path("resnet20-12fca82f.th"), "12fca82f0beb")
+        'the SHA-256 agrees with the file name'
+        >>> hash_note(Path("resnet20.th"), "12fca82f0beb")
+        ''
+    """
+    found = _HASH_IN_NAME.search(path.name)
+    if found is None or found[1].isdigit():  # eight digits are more often a date
+        return ""
+    agrees = sha256.startswith(found[1])
+    return "the SHA-256 agrees with the file name" if agrees else "the SHA-256 does NOT agree with the file name"
+
+
+def state_dict_of(content: Any, path: Path) -> dict[str, torch.Tensor]:
+    """Find the network's tensors in what a training program saved.
+
+    Raises:
+        WeightsError: There are none.
+
+    Example:
+        >>> list(state_dict_of({"epoch": 3, "state_dict": {"fc.bias": torch.zeros(2)}}, Path("last.pt")))
+        ['fc.bias']
+    """
+    while isinstance(content, Mapping):
+        inner = next((content[key] for key in _STATE_DICT_KEYS if isinstance(content.get(key), Mapping)), None)
+        if inner is None:
+            break
+        content = inner
+    tensors = (
+        {str(name): value for name, value in content.items() if isinstance(value, torch.Tensor)}
+        if isinstance(content, Mapping)
+        else {}
+    )
+    if not tensors:
+        raise WeightsError(
+            f"{path.name} holds no tensors by name (it holds {_describe(content)}).",
+            fix="Save the network's state_dict() into a file and give that.",
+        )
+    return tensors
+
+
+def unwrapped(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Take wrappers off the names, such as ``module.`` of DataParallel or ``backbone.net.`` of medres.
+
+    Example:
+        >>> list(unwrapped({"module.encoder.conv1.weight": torch.zeros(1), "module.fc.bias": torch.zeros(1)}))
+        ['conv1.weight', 'fc.bias']
+    """
+    names = {name: name for name in tensors}
+    while (wrapper := _common_wrapper(names.values())) is not None:
+        names = {given: name.removeprefix(wrapper) for given, name in names.items()}
+    return {name: tensors[given] for given, name in names.items()}
+
+
+def is_part_of(name: str, parts: tuple[str, ...]) -> bool:
+    """Return whether the first part of a tensor's name is one of ``parts``."""
+    return name.partition(".")[0] in parts
+
+
+def _common_wrapper(names: Any) -> str | None:
+    inner = [name for name in names if not is_part_of(name, CLASSIFIER_PARTS + TRAINING_PARTS)]
+    for wrapper in _WRAPPERS:
+        if inner and all(name.startswith(f"{wrapper}.") for name in inner):
+            return f"{wrapper}."
+    return None
+
+
+def _is_safetensors(path: Path) -> bool:
+    with path.open("rb") as file:
+        head = file.read(64)
+    if not head:
+        raise WeightsError(f"{path.name} is empty (0 bytes).", fix="Fetch it again.")
+    if head.startswith(b"version https://git-lfs"):
+        raise WeightsError(f"{path.name} is a Git LFS pointer, not the file itself.", fix="Run `git lfs pull`.")
+    # the length of the header comes first; the format limits it to 100 MB, which no zip or pickle reads as
+    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= 100_000_000:
+        return True
+    if not head.startswith((b"PK\x03\x04", b"\x80")):
+        raise WeightsError(
+            f"{path.name} is neither a safetensors nor a torch file ({path.stat().st_size:,} bytes, "
+            f"starting with {head[:12]!r}).",
+            fix="Fetch it again: a login or error page may have been saved in its place.",
+        )
+    return False
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+    except SafetensorError as error:
+        raise _damaged(path, error) from None
+
+
+def _read_torch(path: Path) -> Any:
+    try:
+        with warnings.catch_warnings():
+            # torch warns about the pickle protocols of files that it then reads or refuses
+            warnings.simplefilter("ignore", UserWarning)
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise (_damaged if "invalid load key" in str(error) else _needs_pickle)(path, error) from None
+    except (RuntimeError, OSError, EOFError, ValueError, LookupError, AttributeError, TypeError) as error:
+        # what torch raises for a file that ends early depends on where it ends
+        raise (_needs_pickle if "TorchScript" in str(error) else _damaged)(path, error) from None
+
+
+def _damaged(path: Path, error: Exception) -> WeightsError:
+    reason = re.split(r"[.\n]", str(error).strip(), maxsplit=1)[0] or "it ends early"
+    return WeightsError(
+        f"{path.name} is truncated or damaged ({path.stat().st_size:,} bytes: {reason}).",
+        fix="Fetch it again and compare its size and SHA-256 with the source.",
+    )
+
+
+def _needs_pickle(path: Path, error: Exception) -> WeightsError:
+    found = re.search(r"GLOBAL ([\w.]+)", str(error))
+    what = found[1] if found else "TorchScript" if "TorchScript" in str(error) else "Python objects"
+    return WeightsError(
+        f"{path.name} cannot be opened without pickle ({what}): that would run code which the file brings along.",
+        fix="If you trust its source, convert it where it was made: "
+        "safetensors.torch.save_file(network.state_dict(), 'weights.safetensors').",
+    )
+
+
+def _as_float32(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.detach().float() if tensor.is_floating_point() else tensor.detach()
+
+
+def _check_finite(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
+    broken = [name for name, tensor in tensors.items() if not bool(torch.isfinite(tensor).all())]
+    if broken:
+        raise WeightsError(
+            f"{path.name} holds values that are not finite in {', '.join(broken[:3])}"
+            f"{f' and {len(broken) - 3} more' if len(broken) > 3 else ''}.",
+            fix="Its training diverged or the file is damaged; use another.",
+        )
+
+
+def _describe(content: Any) -> str:
+    if isinstance(content, Mapping):
+        return "the entries " + ", ".join(map(str, list(content)[:5])) if content else "nothing"
+    return f"one {type(content).__name__}"

@@ -1,0 +1,90 @@
+"""What a set of tensors is: read from their names and shapes, for error messages that help."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+import torch
+
+from medres.models.checkpoints import CLASSIFIER_PARTS, TRAINING_PARTS, is_part_of
+from medres.models.names import list_archs
+from medres.models.stem import RGB
+from medres.models.timm_networks import build_timm_backbone
+
+_STEM = re.compile(r"conv1\.(0\.)?weight|stem\.conv1?\.weight")
+_BLOCK = re.compile(r"(?:layer|stages\.)(\d+)\.(?:blocks\.)?(\d+)\.conv(\d)\.weight")
+
+
+def describe(tensors: Mapping[str, torch.Tensor]) -> str:
+    """Return in words what network the tensors come from, as far as their names and shapes tell.
+
+    Example:
+        >>> block = {f"layer1.0.conv{number}.weight": torch.zeros(8, 8, 3, 3) for number in (1, 2)}
+        >>> describe({"conv1.weight": torch.zeros(8, 1, 3, 3), **block})
+        'a ResNet-4 with 8 channels (1 basic blocks, 3x3 stem of 1 channels)'
+    """
+    depths, channels, convs = _layout(tensors)
+    if not depths:
+        return f"no ResNet ({', '.join(list(tensors)[:3])}, ...)"
+    kind = "bottleneck" if convs == 3 else "basic"
+    widths, blocks = ("/".join(map(str, values)) for values in (channels, depths))
+    return f"a ResNet-{_depth(depths, convs)} with {widths} channels ({blocks} {kind} blocks{_stem(tensors)})"
+
+
+def fitting_archs(tensors: Mapping[str, torch.Tensor]) -> list[str]:
+    """Return the 2D names whose network has exactly these tensors; classifier and input channels do not count."""
+    depths, _, convs = _layout(tensors)
+    if not depths:
+        return []
+    depth, shapes = _depth(depths, convs), _shapes(tensors)
+    # a name carries its depth, give or take two (resnetrs270 has 272); other nets need not be built
+    candidates = [
+        name
+        for name in list_archs(spatial_dims=2)
+        if any(abs(int(number) - depth) <= 2 for number in re.findall(r"\d+", name))
+    ]
+    return [name for name in candidates if _is_made_of(name, shapes)]
+
+
+def _is_made_of(arch: str, shapes: Mapping[str, tuple[int, ...]]) -> bool:
+    with torch.device("meta"):
+        backbone = build_timm_backbone(arch, in_channels=RGB)
+    own = _shapes(backbone.net.state_dict())
+    stem = f"{backbone.stem_conv}.weight"
+    if stem in shapes:
+        own[stem] = (own[stem][0], shapes[stem][1], *own[stem][2:])
+    return own == shapes
+
+
+def _layout(tensors: Mapping[str, torch.Tensor]) -> tuple[list[int], list[int], int]:
+    """Blocks of each stage, output channels of each stage, convolutions in a block."""
+    blocks: dict[int, dict[int, int]] = {}
+    channels: dict[int, tuple[int, int]] = {}
+    for name, tensor in tensors.items():
+        if found := _BLOCK.fullmatch(name):
+            stage, block, conv = map(int, found.groups())
+            blocks.setdefault(stage, {})[block] = max(conv, blocks.get(stage, {}).get(block, 0))
+            channels[stage] = max(channels.get(stage, (0, 0)), (conv, tensor.shape[0]))
+    stages = sorted(blocks)
+    convs = max((count for stage in blocks.values() for count in stage.values()), default=0)
+    return [len(blocks[stage]) for stage in stages], [channels[stage][1] for stage in stages], convs
+
+
+def _depth(blocks: list[int], convs: int) -> int:
+    # counted as in He et al. 2015: the convolutions of the blocks, the stem, the classifier
+    return sum(blocks) * max(convs, 2) + 2
+
+
+def _stem(tensors: Mapping[str, torch.Tensor]) -> str:
+    stem = next((tensor for name, tensor in tensors.items() if tensor.ndim >= 4 and _STEM.match(name)), None)
+    return f", {'x'.join(map(str, stem.shape[2:]))} stem of {stem.shape[1]} channels" if stem is not None else ""
+
+
+def _shapes(tensors: Mapping[str, torch.Tensor]) -> dict[str, tuple[int, ...]]:
+    left_out = (*CLASSIFIER_PARTS, *TRAINING_PARTS)
+    return {
+        name: tuple(tensor.shape)
+        for name, tensor in tensors.items()
+        if not is_part_of(name, left_out) and not name.endswith(("num_batches_tracked", "offset_kernel"))
+    }

@@ -1,0 +1,174 @@
+"""``create_model``: any architecture, in 2D or 3D, with any number of channels, from pretrained or random weights."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+
+from medres.errors import ModelError
+from medres.models.backbone import Backbone
+from medres.models.classifier import ClassificationModel
+from medres.models.inflation import Inflation, check_inflation
+from medres.models.loading import LoadingReport, fit_weights, input_statistics, load_pretrained
+from medres.models.names import check_arch, list_archs
+from medres.models.timm_networks import build_timm_backbone
+from medres.models.weights import PretrainedWeights, no_weights_reason, resolve_weights
+from medres.planning.facts import BackboneFacts
+
+__all__ = ["backbone_facts", "create_model", "list_archs"]
+
+#: Side of the input that the stride is probed with; more than the stride of any ResNet.
+_PROBE_SIZE = 128
+
+
+def create_model(
+    arch: str,
+    *,
+    spatial_dims: int = 2,
+    slicewise: bool = False,
+    num_classes: int,
+    in_channels: int = 1,
+    weights: str | PretrainedWeights | None = "none",
+    weights_dir: Path | None = None,
+    inflation: Inflation = "mean",
+    drop_rate: float = 0.0,
+) -> ClassificationModel:
+    """Build a classifier.
+
+    A network built with the same arguments but ``weights="none"`` loads its ``state_dict`` strictly.
+
+    Args:
+        arch: A name of `list_archs`.
+        spatial_dims: 2: input ``(B, C, H, W)``, a net of timm; 3: ``(B, C, D, H, W)``, MONAI's ResNet.
+        slicewise: Must be False: 2.5D is not available in this version.
+        num_classes: Logits a scan.
+        in_channels: Channels of the input; pretrained weights are kept for any number (`medres.models.stem`).
+        weights: See `medres.models.weights`; random where it is ``none``.
+        weights_dir: Looked into before the hub is asked; None: ``$MEDRES_WEIGHTS_DIR``.
+        inflation: How 2D kernels become 3D: ``mean`` or ``center``.
+        drop_rate: Dropout before the head.
+
+    Returns:
+        The model in training mode. Random weights are drawn from torch's generator.
+
+    Raises:
+        ModelError: The architecture is not known, or a number cannot be.
+        WeightsError: The weights are not to be had, or do not fit.
+
+    Example:
+        >>> model = create_model("resnet18", spatial_dims=3, num_classes=2).eval()
+        >>> model(torch.zeros(1, 1, 32, 32, 32)).shape
+        torch.Size([1, 2])
+    """
+    check_arch(arch, spatial_dims=spatial_dims)
+    check_inflation(inflation)
+    _check_numbers(slicewise, num_classes, in_channels, drop_rate)
+    pretrained = _resolved(weights, arch, spatial_dims, weights_dir)
+    backbone = _build(arch, spatial_dims, in_channels)
+    if pretrained is None:
+        return ClassificationModel(
+            backbone, num_classes=num_classes, drop_rate=drop_rate, loading_report=_random(weights, backbone)
+        )
+    report = load_pretrained(backbone, pretrained, inflation=inflation)
+    mean, std = input_statistics(backbone, pretrained)
+    return ClassificationModel(
+        backbone, num_classes=num_classes, drop_rate=drop_rate, loading_report=report, input_mean=mean, input_std=std
+    )
+
+
+def backbone_facts(
+    arch: str,
+    *,
+    spatial_dims: int,
+    weights: str | PretrainedWeights | None = "none",
+    weights_dir: Path | None = None,
+    in_channels: int = 1,
+) -> BackboneFacts:
+    """Return what the planner needs to know, without building the network in memory.
+
+    Args:
+        arch: A name of `list_archs`.
+        spatial_dims: 2 or 3.
+        weights: As in `create_model`; refused here already where they do not fit.
+        weights_dir: As in `create_model`.
+        in_channels: Channels of the input; a few of the parameters depend on it.
+
+    Raises:
+        ModelError: The architecture is not known.
+        WeightsError: The weights are not to be had, or do not fit.
+
+    Example:
+        >>> facts = backbone_facts("resnet50", spatial_dims=2)
+        >>> facts.total_stride, facts.num_features
+        (32, 2048)
+    """
+    check_arch(arch, spatial_dims=spatial_dims)
+    _check_numbers(False, 1, in_channels, 0.0)
+    pretrained = _resolved(weights, arch, spatial_dims, weights_dir)
+    skeleton = _skeleton(arch, spatial_dims, in_channels)
+    facts = BackboneFacts(
+        arch=arch,
+        spatial_dims=spatial_dims,
+        total_stride=_total_stride(skeleton),
+        num_features=skeleton.num_features,
+        num_parameters=sum(parameter.numel() for parameter in skeleton.parameters()),
+    )
+    if pretrained is None:
+        return facts
+    fit_weights(skeleton, pretrained)
+    return facts.model_copy(
+        update={
+            "input_size": pretrained.input_size,
+            "input_mean": pretrained.mean,
+            "input_std": pretrained.std,
+            "pretrained": True,
+            "weights_source": pretrained.source,
+        }
+    )
+
+
+def _build(arch: str, spatial_dims: int, in_channels: int) -> Backbone:
+    if spatial_dims == 2:
+        return build_timm_backbone(arch, in_channels=in_channels)
+    # imported here: `import monai` takes seconds (3.4 s on the 2-core machine) that a 2D run need not spend
+    from medres.models.monai_networks import build_monai_backbone
+
+    return build_monai_backbone(arch, in_channels=in_channels)
+
+
+def _resolved(
+    weights: str | PretrainedWeights | None, arch: str, spatial_dims: int, weights_dir: Path | None
+) -> PretrainedWeights | None:
+    if not isinstance(weights, str):
+        return weights
+    return resolve_weights(weights, arch=arch, spatial_dims=spatial_dims, weights_dir=weights_dir)
+
+
+def _random(weights: str | PretrainedWeights | None, backbone: Backbone) -> LoadingReport:
+    if weights != "auto":
+        return LoadingReport()
+    return LoadingReport(notes=(no_weights_reason(backbone.arch, spatial_dims=backbone.spatial_dims),))
+
+
+@lru_cache(maxsize=8)
+def _skeleton(arch: str, spatial_dims: int, in_channels: int) -> Backbone:
+    with torch.device("meta"):
+        return _build(arch, spatial_dims, in_channels).eval()
+
+
+def _total_stride(skeleton: Backbone) -> int:
+    shape = (1, skeleton.in_channels, *[_PROBE_SIZE] * skeleton.spatial_dims)
+    return _PROBE_SIZE // skeleton.feature_map(torch.zeros(shape, device="meta")).shape[-1]
+
+
+def _check_numbers(slicewise: bool, num_classes: int, in_channels: int, drop_rate: float) -> None:
+    if slicewise:
+        raise ModelError(
+            "2.5D (slicewise=True) is not available in this version.", fix="Use spatial_dims=3 for volumes."
+        )
+    if num_classes < 1 or in_channels < 1:
+        raise ModelError(f"num_classes is {num_classes}, in_channels is {in_channels}.", fix="Both are 1 or more.")
+    if not 0 <= drop_rate < 1:
+        raise ModelError(f"drop_rate is {drop_rate}.", fix="It must be at least 0 and below 1.")

@@ -1,0 +1,119 @@
+"""Which architecture names are ours, and why another one is refused.
+
+2D: every registered net that is an instance of timm's ``ResNet`` or ``ResNetV2`` class, decided by the module that
+registers it. 3D: MONAI's ResNet in the depths that the literature uses.
+"""
+
+from __future__ import annotations
+
+import difflib
+from functools import cache
+
+import timm.models
+
+from medres.errors import ModelError
+
+#: timm modules all of whose nets are built from the classes ``ResNet`` (the first four) or ``ResNetV2``.
+TIMM_MODULES = ("resnet", "resnest", "res2net", "sknet", "resnetv2")
+
+#: Depths of MONAI's ResNet.
+MONAI_DEPTHS = (10, 18, 34, 50, 101, 152, 200)
+
+
+def list_archs(*, spatial_dims: int) -> list[str]:
+    """Return the names that `medres.models.factory.create_model` takes.
+
+    Args:
+        spatial_dims: 2 for images, 3 for volumes.
+
+    Raises:
+        ModelError: Another number of dimensions.
+
+    Example:
+        >>> list_archs(spatial_dims=3)
+        ['resnet10', 'resnet18', 'resnet34', 'resnet50', 'resnet101', 'resnet152', 'resnet200']
+        >>> "resnetv2_50x1_bit" in list_archs(spatial_dims=2)
+        True
+    """
+    check_spatial_dims(spatial_dims)
+    return list(_names(spatial_dims))
+
+
+def check_spatial_dims(spatial_dims: int) -> None:
+    """Refuse anything but 2 and 3.
+
+    Raises:
+        ModelError: Naming what was given.
+    """
+    if spatial_dims not in (2, 3):
+        raise ModelError(f"spatial_dims is {spatial_dims!r}.", fix="It must be 2 (images) or 3 (volumes).")
+
+
+def check_arch(arch: str, *, spatial_dims: int) -> None:
+    """Refuse a name that is not ours.
+
+    Raises:
+        ModelError: With the reason, near names, and how to list all of them.
+
+    Example:
+        >>> check_arch("resnet50", spatial_dims=3)
+        >>> check_arch("resnet50d", spatial_dims=3)  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        medres.errors.ModelError: Architecture 'resnet50d' exists in 2D only. In 3D there are resnet10, ...
+    """
+    check_spatial_dims(spatial_dims)
+    if arch not in _names(spatial_dims):
+        reason, fix = _why_not(arch, spatial_dims)
+        raise ModelError(f"Architecture {arch!r} {reason}.", fix=fix)
+
+
+def donor_arch(arch: str, *, spatial_dims: int) -> str | None:
+    """Return the timm net whose weights fit: ``arch`` itself in 2D, its inflatable 2D namesake in 3D (or None).
+
+    Example:
+        >>> donor_arch("resnet50", spatial_dims=3), donor_arch("resnet10", spatial_dims=3)
+        ('resnet50', None)
+    """
+    return arch if spatial_dims == 2 or arch in _names(2) else None
+
+
+@cache
+def _names(spatial_dims: int) -> tuple[str, ...]:
+    if spatial_dims == 3:
+        return tuple(f"resnet{depth}" for depth in MONAI_DEPTHS)
+    return tuple(timm.models.list_models(module=list(TIMM_MODULES)))
+
+
+def _why_not(arch: str, spatial_dims: int) -> tuple[str, str]:
+    base = arch.split(".", 1)[0]
+    if base != arch and base in _names(spatial_dims):
+        return "names weights, too", f"Type arch {base} and weights {arch}."
+    if spatial_dims == 3:
+        reason = "exists in 2D only" if arch in _names(2) else "is not known in 3D"
+        return reason, f"In 3D there are {', '.join(_names(3))}."
+    if arch in _names(3):
+        return "exists in 3D only", _suggestion(arch)
+    if (current := timm.models.get_deprecated_models().get(arch)) is not None:
+        return "is a name that timm gave up", _renamed(current)
+    if timm.models.is_model(arch):
+        return f"is {_timm_family(arch)}, not one of its ResNets", _suggestion(arch)
+    return "is not known", _suggestion(arch)
+
+
+def _renamed(current: str) -> str:
+    base = current.split(".", 1)[0]
+    if base not in _names(2):
+        return _suggestion(base)
+    return f"Type {base}" + (f" with weights {current}." if base != current else ".")
+
+
+def _timm_family(arch: str) -> str:
+    module = timm.models.model_entrypoint(arch).__module__.rsplit(".", 1)[-1]
+    return f"a net of timm's family {module!r}"
+
+
+def _suggestion(arch: str) -> str:
+    near = difflib.get_close_matches(arch.lower(), _names(2), n=4, cutoff=0.6)
+    did_you_mean = f"Did you mean {', '.join(near)}? " if near else ""
+    command = "from medres.models.names import list_archs; print(*list_archs(spatial_dims=2))"
+    return f'{did_you_mean}All names: python -c "{command}".'

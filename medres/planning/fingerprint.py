@@ -1,0 +1,234 @@
+"""`Fingerprint`: what a data set looks like, in aggregates. No identifier, no path, no single scan.
+
+It is made from the training scans alone (a test split is never seen) and is all that the planner looks at.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any, Literal
+
+import numpy as np
+import pydantic
+
+from medres.data.statistics import Modality, ScanStatistics
+from medres.errors import DataError
+from medres.planning.axes import anatomical_axes, reordered, scan_axes
+from medres.planning.spread import Spread, spread_by_axis
+from medres.runs.documents import Document
+
+#: One kind must be nearly all of the scans before all of them are treated as that kind.
+_AGREEMENT = 0.9
+
+_SIGNS: dict[Modality, str] = {
+    "CT": "look like CT (Hounsfield units: air, fat and soft tissue where they belong)",
+    "MR": "look like MR (magnitudes: not negative, more than 8 bits, dark where there is nothing)",
+    "other": "look like neither CT (no Hounsfield units) nor MR (no magnitudes of more than 8 bits)",
+}
+
+#: A volume whose slices are at least twice as thick as its pixels are wide is called anisotropic.
+ANISOTROPIC_FROM = 2.0
+
+
+class Grid(Document):
+    """The voxel grids of the images, or of the volumes, of a data set.
+
+    Axes are in the plan's order: (H, W) for images; (D, H, W) of ``SPL`` for volumes that know their orientation,
+    (K, J, I) of the file for those that do not.
+
+    Args:
+        num_scans: How many there are.
+        size: Voxels along each axis.
+        same_size: Whether all have exactly the same size.
+        box: Size of the foreground's bounding box in voxels.
+        box_fraction: Share of the voxels that lie inside that box.
+        foreground_fraction: Share of the voxels that are foreground.
+        num_with_spacing: How many know the size of their voxels; all fields in mm are over these.
+        spacing_mm: Spacing along each axis.
+        common_spacing_mm: The most frequent spacing (rounded to 0.01 mm).
+        anisotropy: Largest over smallest spacing of a scan.
+        extent_mm: Field of view along each axis.
+        box_mm: Size of the foreground's bounding box in mm.
+        num_with_orientation: How many know how they lie in the patient.
+        orientations: Codes of the files' own axes, and how often they occur.
+        coarse_axes: Of the anisotropic ones with known orientation: which of D, H, W of ``SPL`` is the coarsest.
+    """
+
+    num_scans: int
+    size: tuple[Spread, ...]
+    same_size: bool
+    box: tuple[Spread, ...]
+    box_fraction: Spread
+    foreground_fraction: Spread
+    num_with_spacing: int = 0
+    spacing_mm: tuple[Spread, ...] | None = None
+    common_spacing_mm: tuple[float, ...] | None = None
+    anisotropy: Spread | None = None
+    extent_mm: tuple[Spread, ...] | None = None
+    box_mm: tuple[Spread, ...] | None = None
+    num_with_orientation: int = 0
+    orientations: dict[str, int] = pydantic.Field(default_factory=dict)
+    coarse_axes: dict[str, int] = pydantic.Field(default_factory=dict)
+
+
+class Fingerprint(Document):
+    """Aggregated statistics of a data set.
+
+    Args:
+        format: Version of this document.
+        num_scans: Number of scans.
+        images: Grids of the 2D images; None where there are none.
+        volumes: Grids of the 3D volumes; None where there are none.
+        modality: What nearly all scans look like; ``other`` where they do not agree.
+        modalities: Guess of each scan, counted.
+        evidence: Why, in a sentence.
+        dtypes: Types of the stored voxels, counted.
+        num_channels: Channels of the scans, counted; three are true colour.
+        minimum: Smallest value of each scan.
+        maximum: Largest value of each scan.
+        percentiles: Of the values of each scan: ``"0.5"`` to ``"99.5"``.
+        num_unit_range: How many hold floating-point values between 0 and 1.
+    """
+
+    format: Literal[1] = 1
+    num_scans: int
+    images: Grid | None = None
+    volumes: Grid | None = None
+    modality: Modality
+    modalities: dict[str, int]
+    evidence: str
+    dtypes: dict[str, int]
+    num_channels: dict[str, int]
+    minimum: Spread
+    maximum: Spread
+    percentiles: dict[str, Spread]
+    num_unit_range: int
+
+    @property
+    def num_images(self) -> int:
+        """Number of 2D images."""
+        return self.images.num_scans if self.images else 0
+
+    @property
+    def num_volumes(self) -> int:
+        """Number of 3D volumes."""
+        return self.volumes.num_scans if self.volumes else 0
+
+
+def make_fingerprint(statistics: Mapping[str, ScanStatistics]) -> Fingerprint:
+    """Aggregate the statistics of the training scans, by sample id; the order of the ids does not matter.
+
+    Raises:
+        DataError: There is no scan.
+    """
+    scans = list(statistics.values())
+    if not scans:
+        raise DataError("There are no scans to plan for.", fix="Give a folder or table with labelled scans.")
+    modality, evidence = _modality(scans)
+    return Fingerprint(
+        num_scans=len(scans),
+        images=_grid([scan for scan in scans if len(scan.spatial_shape) == 2]),
+        volumes=_grid([scan for scan in scans if len(scan.spatial_shape) == 3]),
+        modality=modality,
+        modalities=_counted(scan.modality for scan in scans),
+        evidence=evidence,
+        dtypes=_counted(scan.dtype for scan in scans),
+        num_channels=_counted(str(scan.num_channels) for scan in scans),
+        minimum=Spread.over(scan.minimum for scan in scans),
+        maximum=Spread.over(scan.maximum for scan in scans),
+        percentiles=_percentiles(scans),
+        num_unit_range=sum(_has_unit_range(scan) for scan in scans),
+    )
+
+
+def _modality(scans: Collection[ScanStatistics]) -> tuple[Modality, str]:
+    counts = Counter(scan.modality for scan in scans)
+    # by count, then by name: the same scans in another order give the same fingerprint
+    guess, count = min(counts.items(), key=lambda item: (-item[1], item[0]))
+    if count < _AGREEMENT * len(scans):
+        found = ", ".join(f"{number} {name}" for name, number in sorted(counts.items()))
+        return "other", f"The scans do not agree on a modality: {found}."
+    low, high = (Spread.over(values).median for values in _value_limits(scans))
+    return guess, f"{count} of {len(scans)} scans {_SIGNS[guess]}; values from {low:g} to {high:g} in the median scan."
+
+
+def _value_limits(scans: Collection[ScanStatistics]) -> tuple[list[float], list[float]]:
+    return [scan.minimum for scan in scans], [scan.maximum for scan in scans]
+
+
+def _percentiles(scans: Collection[ScanStatistics]) -> dict[str, Spread]:
+    levels = sorted({level for scan in scans for level in scan.percentiles}, key=float)
+    return {
+        level: Spread.over(scan.percentiles[level] for scan in scans if level in scan.percentiles) for level in levels
+    }
+
+
+def _has_unit_range(scan: ScanStatistics) -> bool:
+    return bool(scan.dtype.startswith("float") and scan.minimum >= 0 and scan.maximum <= 1)
+
+
+def _grid(scans: list[ScanStatistics]) -> Grid | None:
+    if not scans:
+        return None
+    sizes = [_in_plan_order(scan, scan.spatial_shape) for scan in scans]
+    boxes = [_in_plan_order(scan, _box_sizes(scan)) for scan in scans]
+    shares = [float(np.prod(box) / np.prod(size)) for box, size in zip(boxes, sizes, strict=True)]
+    return Grid(
+        num_scans=len(scans),
+        size=spread_by_axis(sizes),
+        same_size=len(set(sizes)) == 1,
+        box=spread_by_axis(boxes),
+        box_fraction=Spread.over(shares),
+        foreground_fraction=Spread.over(scan.foreground_fraction for scan in scans),
+        num_with_orientation=sum(scan.orientation is not None for scan in scans),
+        orientations=_counted(scan.orientation for scan in scans if scan.orientation),
+        coarse_axes=_counted(axis for scan in scans if (axis := _coarse_axis(scan))),
+        **_in_millimetres([scan for scan in scans if scan.spacing_mm is not None]),
+    )
+
+
+def _in_millimetres(scans: list[ScanStatistics]) -> dict[str, Any]:
+    if not scans:
+        return {}
+    spacings = [_in_plan_order(scan, scan.spacing_mm or ()) for scan in scans]
+    sizes = [_in_plan_order(scan, scan.spatial_shape) for scan in scans]
+    boxes = [_in_plan_order(scan, _box_sizes(scan)) for scan in scans]
+    common = Counter(tuple(round(value, 2) for value in spacing) for spacing in spacings)
+    return {
+        "num_with_spacing": len(scans),
+        "spacing_mm": spread_by_axis(spacings),
+        "common_spacing_mm": min(common.items(), key=lambda item: (-item[1], item[0]))[0],
+        "anisotropy": Spread.over(max(spacing) / min(spacing) for spacing in spacings),
+        "extent_mm": spread_by_axis(_products(sizes, spacings)),
+        "box_mm": spread_by_axis(_products(boxes, spacings)),
+    }
+
+
+def _products(sizes: list[tuple[float, ...]], spacings: list[tuple[float, ...]]) -> list[tuple[float, ...]]:
+    pairs = zip(sizes, spacings, strict=True)
+    return [tuple(size * step for size, step in zip(*pair, strict=True)) for pair in pairs]
+
+
+def _in_plan_order(scan: ScanStatistics, values: Iterable[float]) -> tuple[float, ...]:
+    order = scan_axes(scan.orientation, spatial_dims=len(scan.spatial_shape))
+    return reordered(tuple(values), order)
+
+
+def _box_sizes(scan: ScanStatistics) -> tuple[int, ...]:
+    sizes = tuple(stop - start for start, stop in scan.foreground_box)
+    # an empty box says nothing about where to look; preprocessing then takes the whole scan as well
+    return sizes if min(sizes) > 0 else scan.spatial_shape
+
+
+def _coarse_axis(scan: ScanStatistics) -> str | None:
+    if scan.orientation is None or scan.spacing_mm is None or len(scan.spacing_mm) != 3:
+        return None
+    if max(scan.spacing_mm) < ANISOTROPIC_FROM * min(scan.spacing_mm):
+        return None
+    axis = anatomical_axes(scan.orientation)[int(np.argmax(scan.spacing_mm))]
+    return "WHD"[axis]
+
+
+def _counted(values: Iterable[str]) -> dict[str, int]:
+    return dict(sorted(Counter(values).items()))

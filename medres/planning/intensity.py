@@ -1,0 +1,188 @@
+"""How stored voxels become the network's input: scheme, CT windows or scale, and the channels."""
+
+from __future__ import annotations
+
+from medres.data.statistics import Modality
+from medres.errors import PlanError
+from medres.planning.choice import Choice, by_wish
+from medres.planning.facts import BackboneFacts
+from medres.planning.fingerprint import Fingerprint
+from medres.planning.overrides import PlanOverrides
+from medres.planning.plan import CT_WINDOWS_HU, Intensity, IntensityScheme, Windows
+
+#: Three windows fill the three channels of a pretrained stem. Together they cover -1350 to 1300 HU, and soft tissue
+#: keeps a contrast of 1/400 a HU, five times that of the one window "wide".
+BODY_WINDOWS: Windows = ("lung", "soft_tissue", "bone")
+
+#: The same where there is no lung: 80 HU of the brain (or of an organ) get a channel of their own.
+HEAD_WINDOWS: Windows = ("brain", "soft_tissue", "bone")
+
+#: Lung lies between -950 and -700 HU, fat at -100: where not even the 1st percentile is below this, there is neither
+#: lung nor air. (Percentiles are of all voxels: the air around a head cannot be told from lung.)
+_LUNG_BELOW_HU = -400.0
+
+#: Scans whose upper ends lie within this factor of each other share one scale.
+_COMMON_SCALE = 2.0
+
+_EIGHT_BIT = (0.0, 255.0)
+_USED_EIGHT_BIT = 64
+_UNIT = (0.0, 1.0)
+
+
+def choose_modality(fingerprint: Fingerprint, *, wishes: PlanOverrides) -> Choice[Modality]:
+    """Return the modality that decides about foreground and intensity."""
+    if wishes.modality is None:
+        return Choice(fingerprint.modality, fingerprint.evidence)
+    return by_wish(wishes.modality, key="modality", instead_of=f"{fingerprint.modality}. {fingerprint.evidence}")
+
+
+def choose_intensity(
+    fingerprint: Fingerprint, *, modality: Modality, backbone: BackboneFacts, wishes: PlanOverrides
+) -> tuple[Choice[Intensity], Choice[int]]:
+    """Return the intensity scheme and the number of input channels; the last depends on the first.
+
+    Raises:
+        PlanError: The user asks for windows or a scale that the scheme does not have.
+    """
+    scheme = _choose_scheme(fingerprint, modality, wishes)
+    _require_use(scheme.value, modality, wishes)
+    windows, range_ = _windows(scheme.value, fingerprint, wishes), _scale_range(scheme.value, fingerprint, wishes)
+    channels = _channels(windows.value, fingerprint)
+    mean, std, statistics = _input_statistics(backbone, channels.value)
+    intensity = Intensity(scheme=scheme.value, windows_hu=windows.value, scale_range=range_.value, mean=mean, std=std)
+    reasons = (scheme.reason, windows.reason, range_.reason, statistics)
+    return Choice(intensity, " ".join(filter(None, reasons))), channels
+
+
+def _choose_scheme(fingerprint: Fingerprint, modality: Modality, wishes: PlanOverrides) -> Choice[IntensityScheme]:
+    chosen = _scheme_by_data(fingerprint, modality)
+    wished = wishes.scheme or ("scaled" if wishes.scale_range else None)
+    if wished is None:
+        return chosen
+    key = "scheme" if wishes.scheme else "scale_range"
+    return by_wish(wished, key=key, instead_of=f"{chosen.value}. {chosen.reason}")
+
+
+def _scheme_by_data(fingerprint: Fingerprint, modality: Modality) -> Choice[IntensityScheme]:
+    if modality == "CT":
+        return Choice("hu_windows", "CT: Hounsfield units mean the same in every scan, windows keep that.")
+    if _is_eight_bit(fingerprint):
+        return Choice("scaled", f"All {fingerprint.num_scans} scans are 8-bit: one scale, 0 to 255.")
+    if modality == "MR":
+        return Choice("robust_zscore", "MR: its units differ from scan to scan, so each is standardised by itself.")
+    if fingerprint.num_unit_range == fingerprint.num_scans:
+        return Choice("scaled", f"All {fingerprint.num_scans} scans hold values from 0 to 1 already.")
+    return _scheme_by_scale(fingerprint)
+
+
+def _scheme_by_scale(fingerprint: Fingerprint) -> Choice[IntensityScheme]:
+    top = fingerprint.percentiles.get("99.5", fingerprint.maximum)
+    found = f"99.5th percentiles run from {top.p5:g} to {top.p95:g} (5 % and 95 % of the scans)"
+    if len(fingerprint.modalities) == 1 and top.p5 > 0 and top.p95 <= _COMMON_SCALE * top.p5:
+        return Choice("scaled", f"The scans share one scale: their {found}.")
+    return Choice(
+        "robust_zscore", f"The scans do not share one scale (their {found}), so each is standardised by itself."
+    )
+
+
+def _is_eight_bit(fingerprint: Fingerprint) -> bool:
+    """Return whether whole numbers use the scale of 8 bits; masks of 0 and 1 have a scale of their own."""
+    whole = all("int" in dtype for dtype in fingerprint.dtypes)
+    low, high = fingerprint.minimum.minimum, fingerprint.maximum
+    return whole and low >= 0 and high.maximum <= _EIGHT_BIT[1] and high.p95 >= _USED_EIGHT_BIT
+
+
+def _require_use(scheme: IntensityScheme, modality: Modality, wishes: PlanOverrides) -> None:
+    if wishes.windows is not None and scheme != "hu_windows":
+        raise PlanError(
+            f"planning.windows is {_named(wishes.windows)}, but the scans are read as {modality} with the scheme "
+            f"{scheme}, which has no windows.",
+            fix="Leave planning.windows out, or, if the voxels are Hounsfield units, set planning.modality=CT.",
+        )
+    if wishes.scale_range is not None and scheme != "scaled":
+        raise PlanError(
+            f"planning.scale_range is {list(wishes.scale_range)}, but the scheme {scheme} has no scale.",
+            fix="Leave planning.scale_range out, or set planning.scheme=scaled.",
+        )
+    if wishes.scale_range is not None and wishes.scale_range[0] >= wishes.scale_range[1]:
+        raise PlanError(
+            f"planning.scale_range is {list(wishes.scale_range)}; the first must be below the second.",
+            fix="Give [low, high] in the units of the files.",
+        )
+
+
+def _windows(scheme: IntensityScheme, fingerprint: Fingerprint, wishes: PlanOverrides) -> Choice[Windows]:
+    if scheme != "hu_windows":
+        return Choice((), "")
+    chosen = _windows_by_content(fingerprint)
+    if wishes.windows is None:
+        return chosen
+    if not wishes.windows:
+        raise PlanError("planning.windows is empty.", fix=f"Name at least one of {', '.join(CT_WINDOWS_HU)}.")
+    return by_wish(wishes.windows, key="windows", instead_of=f"{_named(chosen.value)}. {chosen.reason}")
+
+
+def _windows_by_content(fingerprint: Fingerprint) -> Choice[Windows]:
+    level = fingerprint.percentiles.get("1", fingerprint.minimum).median
+    found = f"the 1st percentile of the median scan is {level:g} HU"
+    if level < _LUNG_BELOW_HU:
+        named = _named(HEAD_WINDOWS).replace(" ", "")
+        reason = (
+            f"Windows {_named(BODY_WINDOWS)} as channels: {found}, air or lung (heads: planning.windows=[{named}])."
+        )
+        return Choice(BODY_WINDOWS, reason)
+    return Choice(HEAD_WINDOWS, f"Windows {_named(HEAD_WINDOWS)} as channels: {found}, so there is no lung.")
+
+
+def _scale_range(
+    scheme: IntensityScheme, fingerprint: Fingerprint, wishes: PlanOverrides
+) -> Choice[tuple[float, float]]:
+    if scheme != "scaled":
+        return Choice(_UNIT, "")
+    if wishes.scale_range is not None:
+        return Choice(wishes.scale_range, f"The scale {list(wishes.scale_range)} was set by you.")
+    if _is_eight_bit(fingerprint):
+        return Choice(_EIGHT_BIT, "")
+    if fingerprint.num_unit_range == fingerprint.num_scans:
+        return Choice(_UNIT, "")
+    return _robust_range(fingerprint)
+
+
+def _robust_range(fingerprint: Fingerprint) -> Choice[tuple[float, float]]:
+    low = fingerprint.percentiles.get("0.5", fingerprint.minimum).p5
+    high = fingerprint.percentiles.get("99.5", fingerprint.maximum).p95
+    if low >= high:  # constant scans: any range that holds their value
+        low, high = low - 0.5 * max(1.0, abs(low)), low + 0.5 * max(1.0, abs(low))
+    why = "the 0.5th percentile of all but the darkest 5 % of the scans to the 99.5th of all but the brightest 5 %"
+    return Choice((low, high), f"The scale {low:g} to {high:g}: {why}.")
+
+
+def _channels(windows: Windows, fingerprint: Fingerprint) -> Choice[int]:
+    if windows:
+        return Choice(len(windows), f"One channel for each of the windows {_named(windows)}.")
+    # by count, then the smaller number: two equal halves give the same plan in any order
+    channels, count = min(fingerprint.num_channels.items(), key=lambda item: (-item[1], int(item[0])))
+    kind = {"1": "are grey", "3": "are in true colour"}.get(channels, f"have {channels} channels")
+    return Choice(int(channels), f"{count} of {fingerprint.num_scans} scans {kind}.")
+
+
+def _input_statistics(backbone: BackboneFacts, channels: int) -> tuple[tuple[float, ...], tuple[float, ...], str]:
+    if not backbone.pretrained:
+        return (0.5,), (0.5,), "Without pretrained weights inputs run from -1 to 1 (mean 0.5, std 0.5)."
+    mean, std = backbone.input_mean, backbone.input_std
+    if len(mean) in (1, channels):
+        return mean, std, f"Mean and std are those that {backbone.weights_source} was trained with."
+    # the stem is folded to the channels of the input by averaging over the colours: so are its statistics
+    reason = (
+        f"Mean and std are the averages over the {len(mean)} colours that {backbone.weights_source} was trained with."
+    )
+    return (_average(mean),), (_average(std),), reason
+
+
+def _average(values: tuple[float, ...]) -> float:
+    # without rounding, so that grey input meets the folded stem at exactly the statistics that it was folded with
+    return values[0] if len(set(values)) == 1 else sum(values) / len(values)
+
+
+def _named(windows: Windows) -> str:
+    return ", ".join(window if isinstance(window, str) else f"[{window[0]:g}, {window[1]:g}]" for window in windows)

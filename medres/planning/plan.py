@@ -1,0 +1,202 @@
+"""`Plan`: everything that was decided about a data set, with a reason for each choice. Editable as ``plan.yaml``."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Annotated, Any, Literal, Self
+
+import pydantic
+
+from medres.runs.documents import Document
+
+#: Named CT windows, (low, high) in Hounsfield units: level -/+ half the usual width.
+CT_WINDOWS_HU: dict[str, tuple[float, float]] = {
+    "lung": (-1350.0, 150.0),
+    "soft_tissue": (-160.0, 240.0),
+    "brain": (0.0, 80.0),
+    "bone": (-500.0, 1300.0),
+    "wide": (-1000.0, 1000.0),
+}
+
+
+def _parse_windows(value: Any) -> Any:
+    """Check each window by itself, so that one sentence says what is wrong with which."""
+    windows = (value,) if isinstance(value, str) else value
+    if not isinstance(windows, (list, tuple)):
+        raise ValueError("must be a list of windows, such as [lung, soft_tissue] or [[-1000, 400]]")
+    return tuple(_parse_window(window) for window in windows)
+
+
+def _parse_window(window: Any) -> str | tuple[float, float]:
+    if isinstance(window, str):
+        return _known_window(window)
+    numbers = isinstance(window, (list, tuple)) and all(isinstance(bound, (int, float)) for bound in window)
+    if not numbers or len(window) != 2 or not window[0] < window[1]:
+        names = ", ".join(CT_WINDOWS_HU)
+        raise ValueError(f"window {window!r} must be a name ({names}) or [low, high] in HU, low < high")
+    return (float(window[0]), float(window[1]))
+
+
+def _known_window(name: str) -> str:
+    if name in CT_WINDOWS_HU:
+        return name
+    near = difflib.get_close_matches(name, CT_WINDOWS_HU, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise ValueError(f"window {name!r} is not one of {', '.join(CT_WINDOWS_HU)}{hint}")
+
+
+#: Windows by name or as (low, high) in HU.
+Windows = Annotated[tuple[str | tuple[float, float], ...], pydantic.BeforeValidator(_parse_windows)]
+
+
+Crop = Literal["foreground", "none"]
+IntensityScheme = Literal["hu_windows", "robust_zscore", "scaled"]
+
+
+class Intensity(Document):
+    """How stored voxels become the network's input.
+
+    ``hu_windows``: CT; each window of `windows_hu` becomes one channel, [low, high] mapped to [0, 1] and clipped.
+    ``robust_zscore``: MR; each scan alone, median and inter-quartile spread over its foreground, clipped at +-5.
+    ``scaled``: values that already have one scale, `scale_range` mapped to [0, 1] (8-bit images: 0 to 255).
+
+    Every scheme ends in an affine map to `mean` and `std`, the statistics that the weights were trained with.
+
+    Args:
+        scheme: One of the three.
+        windows_hu: Windows by name or as (low, high) in HU; for ``hu_windows``.
+        scale_range: (low, high) of the data's own scale; for ``scaled``.
+        mean: Per input channel, or one value for all.
+        std: The same.
+    """
+
+    scheme: IntensityScheme
+    windows_hu: Windows = ()
+    scale_range: tuple[float, float] = (0.0, 1.0)
+    mean: tuple[float, ...] = (0.5,)
+    std: tuple[float, ...] = (0.5,)
+
+    @pydantic.model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.scheme == "hu_windows" and not self.windows_hu:
+            raise ValueError("scheme hu_windows needs at least one window in windows_hu")
+        if self.scale_range[0] >= self.scale_range[1]:
+            raise ValueError(f"scale_range {list(self.scale_range)} must have low < high")
+        if not self.std or min(self.std) <= 0 or len(self.mean) != len(self.std):
+            raise ValueError("mean and std must have the same length and std must be positive")
+        return self
+
+    def window_bounds_hu(self) -> tuple[tuple[float, float], ...]:
+        """Return the windows as (low, high) pairs in HU."""
+        return tuple(CT_WINDOWS_HU[window] if isinstance(window, str) else window for window in self.windows_hu)
+
+
+class Augmentation(Document):
+    """Random changes that leave the diagnosis as it is. All magnitudes are the largest that is drawn.
+
+    Args:
+        flip_axes: Spatial axes of the network's input that may be mirrored, 0 = D (or H in 2D).
+        rotation_degrees: About each axis (in-plane only in 2D).
+        scale: Relative zoom, 0.1 = 0.9 to 1.1.
+        translation: As a fraction of the input's size.
+        brightness: Shift in units of the input's standard deviation.
+        contrast: Relative gain.
+        noise: Standard deviation of additive Gaussian noise in units of the input's standard deviation.
+    """
+
+    flip_axes: tuple[int, ...] = ()
+    rotation_degrees: float = pydantic.Field(default=10.0, ge=0, le=180)
+    scale: float = pydantic.Field(default=0.1, ge=0, lt=1)
+    translation: float = pydantic.Field(default=0.05, ge=0, le=0.5)
+    brightness: float = pydantic.Field(default=0.1, ge=0)
+    contrast: float = pydantic.Field(default=0.1, ge=0, lt=1)
+    noise: float = pydantic.Field(default=0.05, ge=0)
+
+
+class Plan(Document):
+    """What was decided.
+
+    Args:
+        format: Version of this document.
+        spatial_dims: 2 for images, 3 for volumes.
+        slicewise: Whether a volume is read as slices by a 2D backbone (2.5D).
+        modality: Guess: ``CT``, ``MR`` or ``other``.
+        orientation: Code that names the growth of D, H, W (volumes), such as ``SPL``; None for images and for
+            volumes whose orientation is unknown.
+        spacing_mm: Spacing (d, h, w) that scans are resampled to; None: each scan is scaled to `shape` by its
+            own size, aspect ratio kept.
+        shape: Spatial shape of the network's input, (D, H, W) or (H, W).
+        crop: ``foreground`` crops to the bounding box of the foreground before resampling, ``none`` does not.
+        in_channels: Channels of the network's input.
+        intensity: See `Intensity`.
+        augmentation: See `Augmentation`.
+        batch_size: Samples a training step.
+        precision: Arithmetic of training; final numbers are always fp32.
+        fingerprint_digest: SHA-256 of the fingerprint that the plan was made from.
+        reasons: Why, for each choice.
+    """
+
+    format: Literal[1] = 1
+    spatial_dims: Literal[2, 3]
+    slicewise: bool = False
+    modality: Literal["CT", "MR", "other"]
+    orientation: str | None = None
+    spacing_mm: tuple[float, ...] | None = None
+    shape: tuple[int, ...]
+    crop: Crop = "none"
+    in_channels: int = pydantic.Field(ge=1)
+    intensity: Intensity
+    augmentation: Augmentation
+    batch_size: int = pydantic.Field(ge=1)
+    precision: Literal["fp32", "bf16"] = "fp32"
+    fingerprint_digest: str = ""
+    reasons: dict[str, str] = pydantic.Field(default_factory=dict)
+
+    @pydantic.model_validator(mode="after")
+    def _check(self) -> Self:
+        dims = self.spatial_dims
+        axes = "D,H,W" if dims == 3 else "H,W"
+        if len(self.shape) != dims or min(self.shape) < 1:
+            raise ValueError(f"shape must be {dims} positive sizes, order {axes}; got {list(self.shape)}")
+        spacing = self.spacing_mm
+        if spacing is not None and (len(spacing) != dims or min(spacing) <= 0):
+            raise ValueError(f"spacing_mm must be {dims} positive numbers in mm, order {axes}; got {list(spacing)}")
+        if self.orientation is not None and (dims == 2 or not is_orientation(self.orientation)):
+            raise ValueError(f"orientation must name three different axes, such as SPL; got {self.orientation!r}")
+        if any(axis not in range(dims) for axis in self.augmentation.flip_axes):
+            raise ValueError(f"augmentation.flip_axes must be axes below {dims}")
+        self._check_channels()
+        return self
+
+    def _check_channels(self) -> None:
+        if self.intensity.scheme == "hu_windows" and len(self.intensity.windows_hu) != self.in_channels:
+            raise ValueError(
+                f"in_channels is {self.in_channels}, but intensity.windows_hu has {len(self.intensity.windows_hu)}"
+            )
+        if len(self.intensity.mean) not in (1, self.in_channels):
+            raise ValueError(f"intensity.mean must have 1 or {self.in_channels} values")
+
+    def preparation(self) -> dict[str, object]:
+        """Return the part that decides what is stored in the packed cache: not windows, batch size or weights."""
+        return {
+            "format": self.format,
+            "spatial_dims": self.spatial_dims,
+            "slicewise": self.slicewise,
+            "modality": self.modality,
+            "orientation": self.orientation,
+            "spacing_mm": self.spacing_mm,
+            "shape": self.shape,
+            "crop": self.crop,
+            "scheme": self.intensity.scheme,
+        }
+
+
+def is_orientation(code: str) -> bool:
+    """Return whether ``code`` names three different axes of the body.
+
+    Example:
+        >>> is_orientation("SPL"), is_orientation("SPI")
+        (True, False)
+    """
+    axes = {"L": 0, "R": 0, "A": 1, "P": 1, "S": 2, "I": 2}
+    return sorted(axes.get(letter, -1) for letter in code) == [0, 1, 2]

@@ -1,0 +1,146 @@
+"""`make_plan`: every choice about a data set, from aggregates alone. Pure: the same values give the same plan."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from medres.errors import PlanError
+from medres.planning.augmentation import choose_augmentation
+from medres.planning.axes import DEFAULT_ORIENTATION, scan_axes
+from medres.planning.batch import choose_batch_size, choose_precision
+from medres.planning.choice import Choice
+from medres.planning.cropping import choose_crop
+from medres.planning.dims import Dims, choose_dims
+from medres.planning.facts import BackboneFacts, MachineFacts
+from medres.planning.fingerprint import Fingerprint, Grid
+from medres.planning.intensity import choose_intensity, choose_modality
+from medres.planning.orientation import choose_orientation
+from medres.planning.overrides import PlanOverrides
+from medres.planning.plan import Plan
+from medres.planning.shape import choose_shape, choose_spacing, grid_extent, require_shape, require_spacing
+
+__all__ = ["PlanOverrides", "check_plan", "choose_dims", "make_plan"]
+
+
+def make_plan(
+    fingerprint: Fingerprint, *, backbone: BackboneFacts, machine: MachineFacts, num_training_scans: int,
+    dims: Dims = "auto", overrides: PlanOverrides | None = None,
+) -> Plan:  # fmt: skip
+    """Decide how scans are read and trained on.
+
+    Args:
+        fingerprint: Of the training scans.
+        backbone: What the network asks of its input.
+        machine: What the machine can bear.
+        num_training_scans: Of the smallest fold.
+        dims: ``auto``, or what the user asks for.
+        overrides: What the user wishes; it is checked against the data and the backbone.
+
+    Returns:
+        A plan with one reason for each choice, under the name of its field.
+
+    Raises:
+        PlanError: The data cannot be planned for as asked; the message says what to change.
+    """
+    wishes = overrides or PlanOverrides()
+    spatial_dims = Choice(*choose_dims(fingerprint, dims=dims))
+    _require_same_dims(spatial_dims.value, backbone)
+    grid = _grid(fingerprint)
+    choices: dict[str, Choice[Any]] = {"spatial_dims": spatial_dims, "slicewise": _not_slicewise(spatial_dims.value)}
+    choices |= _choose_grid(grid, backbone, machine, wishes)
+    choices |= _choose_values(fingerprint, backbone, wishes)
+    choices["augmentation"] = choose_augmentation(
+        modality=choices["modality"].value, spatial_dims=spatial_dims.value, orientation=choices["orientation"].value,
+        spacing_mm=choices["spacing_mm"].value, wishes=wishes,
+    )  # fmt: skip
+    choices["batch_size"] = choose_batch_size(
+        choices["shape"].value, backbone=backbone, machine=machine, num_training_scans=num_training_scans, wishes=wishes
+    )
+    choices["precision"] = choose_precision(machine, wishes=wishes)
+    return _as_plan(choices, fingerprint)
+
+
+def check_plan(plan: Plan, *, fingerprint: Fingerprint, backbone: BackboneFacts) -> None:
+    """Refuse a plan (edited, or from another data set) that this data or this backbone cannot follow.
+
+    Raises:
+        PlanError: Naming the field, its value and what fits.
+    """
+    found, _ = choose_dims(fingerprint)
+    if plan.spatial_dims != found:
+        raise PlanError(
+            f"The plan's spatial_dims is {plan.spatial_dims}, the scans have {found}.",
+            fix="Use a plan that was made for this kind of data, or leave --plan out.",
+        )
+    if plan.slicewise:
+        raise PlanError("The plan's slicewise is true; 2.5D comes with a later version.", fix="Set slicewise: false.")
+    _require_same_dims(plan.spatial_dims, backbone)
+    require_shape(plan.shape, backbone=backbone, key="The plan's shape")
+    _require_known_geometry(plan, _grid(fingerprint))
+
+
+def _choose_grid(
+    grid: Grid, backbone: BackboneFacts, machine: MachineFacts, wishes: PlanOverrides
+) -> dict[str, Choice[Any]]:
+    dims = backbone.spatial_dims
+    orientation = choose_orientation(grid, spatial_dims=dims, wishes=wishes)
+    crop = choose_crop(grid, wishes=wishes)
+    # the fingerprint's axes are those of the default orientation
+    order = scan_axes(DEFAULT_ORIENTATION, spatial_dims=dims, target=orientation.value or DEFAULT_ORIENTATION)
+    extent = grid_extent(grid, crop=crop.value, order=order)
+    require_spacing(wishes.spacing_mm, extent)
+    shape = choose_shape(extent, backbone=backbone, machine=machine, wishes=wishes)
+    spacing = choose_spacing(shape.value, extent, wishes=wishes)
+    return {"orientation": orientation, "crop": crop, "shape": shape, "spacing_mm": spacing}
+
+
+def _choose_values(fingerprint: Fingerprint, backbone: BackboneFacts, wishes: PlanOverrides) -> dict[str, Choice[Any]]:
+    modality = choose_modality(fingerprint, wishes=wishes)
+    intensity, channels = choose_intensity(fingerprint, modality=modality.value, backbone=backbone, wishes=wishes)
+    return {"modality": modality, "intensity": intensity, "in_channels": channels}
+
+
+def _as_plan(choices: dict[str, Choice[Any]], fingerprint: Fingerprint) -> Plan:
+    # in the order of the plan's fields, so that the file reads the same way twice
+    names = [name for name in Plan.model_fields if name in choices]
+    return Plan(
+        **{name: choices[name].value for name in names},
+        fingerprint_digest=fingerprint.digest(),
+        reasons={name: choices[name].reason for name in names},
+    )
+
+
+def _grid(fingerprint: Fingerprint) -> Grid:
+    grid = fingerprint.images or fingerprint.volumes
+    if grid is None:
+        raise PlanError("The fingerprint holds no scans.", fix="Make it again from the training scans.")
+    return grid
+
+
+def _not_slicewise(spatial_dims: int) -> Choice[bool]:
+    if spatial_dims == 2:
+        return Choice(False, "Images are single slices.")
+    return Choice(False, "Volumes are read whole; slice by slice (2.5D) comes with a later version.")
+
+
+def _require_same_dims(spatial_dims: int, backbone: BackboneFacts) -> None:
+    if backbone.spatial_dims != spatial_dims:
+        raise PlanError(
+            f"The backbone {backbone.arch} was built for {backbone.spatial_dims}D, the scans are {spatial_dims}D.",
+            fix=f"Use --dims {spatial_dims}, or leave --dims out.",
+        )
+
+
+def _require_known_geometry(plan: Plan, grid: Grid) -> None:
+    if plan.spacing_mm is not None and grid.num_with_spacing < grid.num_scans:
+        raise PlanError(
+            f"The plan's spacing_mm is {list(plan.spacing_mm)}, but {grid.num_scans - grid.num_with_spacing} of "
+            f"{grid.num_scans} scans do not say how large their voxels are.",
+            fix="Set spacing_mm: null: each scan is then scaled by its own size.",
+        )
+    if plan.orientation is not None and grid.num_with_orientation < grid.num_scans:
+        raise PlanError(
+            f"The plan's orientation is {plan.orientation}, but {grid.num_scans - grid.num_with_orientation} of "
+            f"{grid.num_scans} volumes do not say how they lie in the patient.",
+            fix="Set orientation: null, if all files are known to lie alike.",
+        )

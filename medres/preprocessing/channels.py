@@ -1,0 +1,57 @@
+"""Which channels of a scan the plan stores."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from medres.data.image import ScanImage
+from medres.errors import DataError
+from medres.planning.plan import Plan
+
+#: ITU-R BT.601, the weights of PIL's "L" mode.
+_LUMINANCE = (0.299, 0.587, 0.114)
+
+
+def stored_channels(plan: Plan) -> int:
+    """Return how many channels are stored: one of HU (windows are made later), else the network's."""
+    return 1 if plan.intensity.scheme == "hu_windows" else plan.in_channels
+
+
+def select_channels(image: ScanImage, plan: Plan) -> npt.NDArray[Any]:
+    """Return the voxels with the channels to store, or with one channel that `repeat_channels` repeats.
+
+    True colour becomes luminance (ITU-R BT.601) where the network reads one channel.
+
+    Raises:
+        DataError: The scan has another number of channels, or is in colour where Hounsfield units are
+        expected.
+    """
+    given, wanted = len(image.voxels), stored_channels(plan)
+    if given == wanted or (given == 1 and wanted == 3 and not image.color):
+        return image.voxels
+    if given == 3 and wanted == 1 and image.color and plan.intensity.scheme != "hu_windows":
+        return luminance(image.voxels)
+    raise DataError(
+        f"The scan has {given} {'colour channels' if image.color else 'channel' + 's' * (given != 1)}, "
+        f"the plan reads {wanted} ({plan.intensity.scheme}).",
+        fix="Give scans with the channels of the training data, or train a model on scans like this one.",
+    )
+
+
+def repeat_channels(stored: npt.NDArray[Any], count: int) -> npt.NDArray[Any]:
+    """Return ``stored (1 or count, *shape)`` as ``(count, *shape)``: grey for a network that reads colour."""
+    return stored if len(stored) == count else np.repeat(stored, count, axis=0)
+
+
+def luminance(voxels: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    """Return ``(1, *spatial)`` from ``(3, *spatial)`` red, green, blue.
+
+    Example:
+        >>> luminance(np.array([[[255]], [[0]], [[0]]], dtype=np.uint8)).round().tolist()
+        [[[76.0]]]
+    """
+    weights = np.array(_LUMINANCE, dtype=np.float32)
+    return np.tensordot(weights, voxels.astype(np.float32), axes=1)[None]

@@ -1,0 +1,171 @@
+"""``report.html``: one page that says what was scored, how, and how far it can be believed.
+
+Self-contained: no script, no font, image or style from elsewhere, so that it opens on a machine without a network and
+in ten years. It holds pseudonyms, counts and aggregates; no path and no id.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template, select_autoescape
+from markupsafe import Markup
+
+from medres._version import __version__
+from medres.data.findings import read_findings
+from medres.errors import OutputError
+from medres.finetuning.scoring import main_block
+from medres.planning.fingerprint import Fingerprint
+from medres.planning.plan import Plan
+from medres.reporting import wording
+from medres.reporting.data_summary import class_rows, fingerprint_rows
+from medres.reporting.figures import (
+    confusion_figure,
+    learning_figure,
+    precision_recall_figure,
+    reliability_figure,
+    roc_figure,
+)
+from medres.reporting.predictions import ScoredUnit, class_probabilities, read_units, worst_errors
+from medres.runs.atomic import atomic_write_text
+from medres.runs.events import Event, read_events
+from medres.runs.folder import RunFolder
+
+#: Reliability panels; classes beyond them are named in the tables only.
+MAX_RELIABILITY_PANELS = 12
+#: Parameters that are shown. A fixed list: whatever else a configuration may hold stays out of the page.
+_SHOWN_PARAMETERS = (
+    "arch", "weights", "recipe", "dims", "folds", "epochs", "batch_size", "seed", "device", "precision", "unit_column",
+    "positive",
+)  # fmt: skip
+
+
+def write_report(folder: RunFolder) -> Path:
+    """Write ``report.html`` of a finished run and return its path.
+
+    Sections whose file is missing (no fingerprint, no events, ...) are left out.
+
+    Raises:
+        OutputError: The run has no ``metrics.json``, or the report cannot be written.
+        ConfigError: A document of the run is not valid.
+    """
+    atomic_write_text(folder.report, render_report(folder))
+    return folder.report
+
+
+def render_report(folder: RunFolder) -> str:
+    """Return the page of a finished run.
+
+    Raises:
+        OutputError: The run has no ``metrics.json``.
+        ConfigError: A document of the run is not valid.
+    """
+    metrics = _read_metrics(folder)
+    name, block = main_block(metrics)
+    units = read_units(folder.predictions, metrics["classes"], split="held-out" if name == "pooled" else "test")
+    events = read_events(folder.events) if folder.events.is_file() else []
+    return _template().render(
+        name=folder.name,
+        version=__version__,
+        written=time.strftime("%Y-%m-%d %H:%M"),
+        metrics=metrics,
+        block=block,
+        task=_task(metrics, events),
+        plan_rows=wording.plan_rows(Plan.read(folder.plan)) if folder.plan.is_file() else [],
+        errors=worst_errors(units, metrics["classes"]),
+        num_units_read=len(units),
+        findings=_findings(folder),
+        class_rows=class_rows(metrics, events),
+        fingerprint_rows=fingerprint_rows(_fingerprint(folder)),
+        parameters=_parameters(events),
+        versions=_last(events, "run_started").get("versions", {}),
+        weakest=_weakest_class(metrics),
+        limits=wording.limits(metrics),
+        **_figures(metrics, units, events),
+    )
+
+
+def _template() -> Template:
+    environment = Environment(
+        loader=PackageLoader("medres.reporting"), autoescape=select_autoescape(default=True, default_for_string=True),
+        undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    environment.filters |= {
+        "value": wording.value_text,
+        "interval": wording.interval_text,
+        "with_interval": wording.value_with_interval,
+        "title_of": wording.score_title,
+    }
+    environment.globals |= {"main_title": wording.main_title, "count_text": wording.count_text}
+    return environment.get_template("report.html.j2")
+
+
+def _read_metrics(folder: RunFolder) -> dict[str, Any]:
+    try:
+        document: dict[str, Any] = json.loads(folder.metrics.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise OutputError(
+            f"{folder.path} holds no finished run: metrics.json is missing.",
+            fix="Give the folder of a finished run, such as runs/NAME.",
+        ) from None
+    return document
+
+
+def _fingerprint(folder: RunFolder) -> Fingerprint | None:
+    return Fingerprint.read(folder.fingerprint) if folder.fingerprint.is_file() else None
+
+
+def _figures(metrics: dict[str, Any], units: Sequence[ScoredUnit], events: Sequence[Event]) -> dict[str, Markup | None]:
+    _, block = main_block(metrics)
+    classes = metrics["classes"]
+    # of two classes the curves of the first mirror those of the second
+    shown = classes[-1:] if len(classes) == 2 else classes
+    risks = {name: class_probabilities(units, classes, classes.index(name)) for name in shown[:MAX_RELIABILITY_PANELS]}
+    learning = learning_figure(events)
+    return {
+        "roc": Markup(roc_figure(block, shown)),
+        "precision_recall": Markup(precision_recall_figure(block, shown)),
+        "reliability": Markup(reliability_figure(block, risks)) if units else None,
+        "confusion": Markup(confusion_figure(block["tables"]["confusion"])),
+        "learning": Markup(learning) if learning else None,
+    }
+
+
+def _weakest_class(metrics: dict[str, Any]) -> tuple[str, dict[str, Any]] | None:
+    """Return the class that is recognised least, of more than two: a macro average hides it."""
+    _, block = main_block(metrics)
+    known = {name: scores["sensitivity"] for name, scores in block["per_class"].items()}
+    known = {name: score for name, score in known.items() if score["value"] is not None}
+    if len(metrics["classes"]) == 2 or not known:
+        return None
+    return min(known.items(), key=lambda item: float(item[1]["value"]))
+
+
+def _task(metrics: dict[str, Any], events: Sequence[Event]) -> str:
+    arch = _last(events, "run_started").get("parameters", {}).get("arch")
+    task = f"{len(metrics['classes'])} classes: {', '.join(metrics['classes'])}"
+    return f"{arch} · {task}" if arch else task
+
+
+def _findings(folder: RunFolder) -> list[tuple[str, str, int]]:
+    """Return (severity, code, count): the rest of a finding may name files and stays in the run folder."""
+    if not folder.findings.is_file():
+        return []
+    counts: dict[tuple[str, str], int] = {}
+    for finding in read_findings(folder.findings):
+        key = (finding.severity, finding.code)
+        counts[key] = counts.get(key, 0) + 1
+    return [(severity, code, count) for (severity, code), count in counts.items()]
+
+
+def _parameters(events: Sequence[Event]) -> dict[str, Any]:
+    given: Mapping[str, Any] = _last(events, "run_started").get("parameters", {})
+    return {name: given[name] for name in _SHOWN_PARAMETERS if name in given}
+
+
+def _last(events: Sequence[Event], kind: str) -> Event:
+    return next((event for event in reversed(events) if event.get("kind") == kind), {})

@@ -1,0 +1,21 @@
+"""The parts of MLflow that medres uses, imported in this one place so that telemetry is off before."""
+
+from __future__ import annotations
+
+from medres.tracking.settings import mlflow_settings
+
+with mlflow_settings():
+    import mlflow.artifacts
+    import mlflow.pyfunc
+    from mlflow import MlflowClient
+    from mlflow.data.code_dataset_source import CodeDatasetSource
+    from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag
+    from mlflow.exceptions import MlflowException
+    from mlflow.models import Model, ModelSignature
+    from mlflow.pyfunc import PythonModel
+    from mlflow.types import ColSpec, Schema
+
+__all__ = [
+    "CodeDatasetSource", "ColSpec", "Dataset", "DatasetInput", "InputTag", "Metric", "MlflowClient", "MlflowException",
+    "Model", "ModelSignature", "Param", "PythonModel", "Run", "RunTag", "Schema", "mlflow",
+]  # fmt: skip

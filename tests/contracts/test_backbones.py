@@ -1,0 +1,154 @@
+"""Every backbone keeps the contract: features, one stage a tensor, cuts that change no bit, gradient everywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from medres.models.backbone import STAGES
+from medres.models.classifier import ClassificationModel
+from medres.models.factory import create_model, list_archs
+from medres.models.timm_networks import build_timm_backbone
+
+#: One or more of each family that is small enough for every run of the tests; the others are marked slow.
+FAST_2D = (
+    "ecaresnet26t ecaresnet50d_pruned ecaresnetlight ecaresnext26t_32x4d res2net50_14w_8s res2net50_26w_4s res2net50d "
+    "res2next50 resnest14d resnest26d resnest50d_1s4x24d resnet10t resnet14t resnet18 resnet18d resnet26 resnet26d "
+    "resnet26t resnet34 resnet34d resnet50 resnet50_gn resnet50c resnet50d resnet50t resnetaa34d resnetaa50 "
+    "resnetblur18 resnetblur50 resnetrs50 resnetv2_18 resnetv2_18d resnetv2_34 resnetv2_34d resnetv2_50 resnetv2_50d "
+    "resnetv2_50d_evos resnetv2_50d_frn resnetv2_50d_gn resnetv2_50t resnetv2_50x1_bit resnext50_32x4d seresnet18 "
+    "seresnet34 seresnet50 seresnext26t_32x4d skresnet18 skresnet34 test_resnet"
+).split()
+
+#: 128 million parameters and more: their cuts are compared, their gradients and copies would need many gigabytes.
+GIANTS = (
+    "resnetrs350 resnetrs420 resnetv2_50x3_bit resnetv2_101x3_bit resnetv2_152x2_bit resnetv2_152x4_bit "
+    "resnext101_32x16d resnext101_32x32d seresnextaa201d_32x8d"
+).split()
+
+FAST_3D = ("resnet10", "resnet18", "resnet34", "resnet50")
+
+CASES = [(2, arch) for arch in list_archs(spatial_dims=2)] + [(3, arch) for arch in list_archs(spatial_dims=3)]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread() -> Iterator[None]:
+    # these nets are small: threads that wait for each other on a shared machine cost more than they give
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def _marked(case: tuple[int, str]) -> object:
+    dims, arch = case
+    fast = arch in (FAST_2D if dims == 2 else FAST_3D)
+    return pytest.param(case, id=f"{dims}D-{arch}", marks=() if fast else (pytest.mark.slow,))
+
+
+@pytest.fixture(scope="module", params=[_marked(case) for case in CASES])
+def model(request: pytest.FixtureRequest) -> Iterator[ClassificationModel]:
+    dims, arch = request.param
+    torch.manual_seed(0)
+    yield create_model(arch, spatial_dims=dims, num_classes=3).eval()
+
+
+def _input(model: ClassificationModel) -> torch.Tensor:
+    shape = (2, 1, 64, 64) if model.backbone.spatial_dims == 2 else (2, 1, 32, 32, 32)
+    return torch.randn(shape, generator=torch.Generator().manual_seed(1))
+
+
+def test_shapes(model: ClassificationModel) -> None:
+    x = _input(model)
+    with torch.no_grad():
+        assert model(x).shape == (2, 3)
+        features = model.backbone(x)
+        feature_map = model.backbone.feature_map(x)
+    assert features.shape == (2, model.backbone.num_features)
+    assert feature_map.ndim == x.ndim
+    torch.testing.assert_close(features, feature_map.flatten(2).mean(2), rtol=1e-4, atol=1e-5)
+
+
+def test_every_tensor_has_exactly_one_stage(model: ClassificationModel) -> None:
+    assert model.stages == STAGES
+    prefixes = {stage: {id(t) for t in model.split_at(stage)[0].state_dict(keep_vars=True).values()} for stage in STAGES}
+    found = set()
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        stage = model.stage_of(name)
+        found.add(stage)
+        # what lies before a cut is what belongs to an earlier stage: the two ways of asking agree
+        for cut in STAGES:
+            assert (id(tensor) in prefixes[cut]) == (STAGES.index(stage) < STAGES.index(cut)), (name, stage, cut)
+    assert found == set(STAGES)
+
+
+def test_prefix_and_suffix_are_the_whole_bit_for_bit(model: ClassificationModel) -> None:
+    x = _input(model)
+    with torch.no_grad():
+        whole = model(x)
+        for stage in STAGES:
+            prefix, suffix = model.split_at(stage)
+            inner = prefix(x)
+            assert torch.equal(suffix(inner), whole), stage
+            if stage == "stem":
+                assert inner is x
+            if stage == "head":
+                assert torch.equal(inner, model.backbone(x))
+        before, after = model.backbone.split_at("layer3")
+        assert torch.equal(after(before(x)), model.backbone(x))
+
+
+def test_halves_share_every_parameter(model: ClassificationModel) -> None:
+    own = {id(parameter) for parameter in model.parameters()}
+    for stage in STAGES:
+        prefix, suffix = model.split_at(stage)
+        first, second = ({id(parameter) for parameter in half.parameters()} for half in (prefix, suffix))
+        assert first | second == own
+        assert not first & second
+
+
+def test_saved_and_loaded_it_computes_the_same(model: ClassificationModel) -> None:
+    if model.backbone.arch in GIANTS:
+        return
+    x, dims = _input(model), model.backbone.spatial_dims
+    again = create_model(model.backbone.arch, spatial_dims=dims, num_classes=3).eval()
+    assert not torch.equal(again.head.weight, model.head.weight)
+    again.load_state_dict(model.state_dict(), strict=True)
+    with torch.no_grad():
+        assert torch.equal(again(x), model(x))
+
+
+def test_gradient_reaches_every_parameter(model: ClassificationModel) -> None:
+    if model.backbone.arch in GIANTS:
+        return
+    state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    model.train()
+    model(_input(model)).square().sum().backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        assert bool(torch.isfinite(parameter.grad).all()), name
+        assert bool(parameter.grad.any()), name
+    model.zero_grad(set_to_none=True)
+    model.eval().load_state_dict(state)
+
+
+def test_the_families_are_walked() -> None:
+    fast = [case for case in CASES if case[1] in (FAST_2D if case[0] == 2 else FAST_3D)]
+    two, three = (sum(dims == which for dims, _ in fast) for which in (2, 3))
+    print(f"\nbackbone contract: {two} 2D and {three} 3D names in every run, {len(CASES) - len(fast)} more marked slow")
+    assert two == len(FAST_2D) >= 40
+    assert (len(CASES), sum(dims == 3 for dims, _ in CASES)) == (len(list_archs(spatial_dims=2)) + 7, 7)
+    assert set(GIANTS) <= set(list_archs(spatial_dims=2)) - set(FAST_2D)
+
+
+@pytest.mark.parametrize("arch", list_archs(spatial_dims=2))
+def test_every_2d_name_can_be_cut(arch: str) -> None:
+    with torch.device("meta"):
+        backbone = build_timm_backbone(arch, in_channels=1)
+    stages = [backbone.stage_of(name) for name in backbone.state_dict()]
+    assert set(stages) == set(STAGES) - {"head"}
+    norm = [backbone.stage_of(name) for name in backbone.state_dict() if name.startswith("net.norm.")]
+    assert set(norm) <= {"layer4"}
+    assert bool(norm) == arch.startswith("resnetv2")

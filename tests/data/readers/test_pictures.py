@@ -1,0 +1,185 @@
+import io
+import random
+import warnings
+from collections import Counter
+
+import numpy as np
+import pytest
+from PIL import Image, ImageOps
+
+from medres.data.readers import read_scan, read_scan_bytes
+from medres.data.readers.pictures import MAX_PIXELS, picture
+from medres.errors import UnreadableScanError
+
+GREY = np.random.default_rng(0).integers(0, 256, (7, 9), dtype=np.uint8)
+COLOUR = np.random.default_rng(1).integers(0, 256, (7, 9, 3), dtype=np.uint8)
+
+
+def encoded(image, kind="PNG", **options):
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+def grey_image(mode):
+    grey = Image.fromarray(GREY)
+    if mode == "P":
+        palette = grey.convert("P")
+        palette.putpalette([level for level in range(256) for _ in range(3)])
+        return palette
+    return grey.convert(mode)
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA", "P"])
+def test_grey_in_any_mode_is_one_channel_with_one_hash(mode):
+    image = read_scan_bytes(encoded(grey_image(mode)))
+    np.testing.assert_array_equal(image.voxels, GREY[np.newaxis])
+    assert image.voxels.dtype == np.uint8
+    assert not image.color
+    assert image.content_hash == read_scan_bytes(encoded(Image.fromarray(GREY))).content_hash
+    assert (image.affine, image.spacing_mm, image.notes) == (None, None, ())
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P"])
+def test_true_colour_stays_colour(mode):
+    source = Image.fromarray(COLOUR).convert(mode)
+    image = read_scan_bytes(encoded(source))
+    assert (image.voxels.shape, image.color) == ((3, 7, 9), True)
+    np.testing.assert_array_equal(np.moveaxis(image.voxels, 0, -1), np.asarray(source.convert("RGB")))
+
+
+def test_black_and_white_is_0_and_255():
+    image = read_scan_bytes(encoded(Image.fromarray(GREY).point(lambda level: level > 99, mode="1")))
+    np.testing.assert_array_equal(image.voxels[0], np.where(GREY > 99, 255, 0))
+
+
+def test_16_bits_stay_16_bits():
+    deep = GREY.astype(np.uint16) * 257
+    image = read_scan_bytes(encoded(Image.fromarray(deep)))
+    assert image.voxels.dtype == np.uint16
+    np.testing.assert_array_equal(image.voxels[0], deep)
+
+
+@pytest.mark.parametrize(
+    ("mode", "values", "dtype"),
+    [
+        ("I", [[0, 65535]], np.uint16),
+        ("I", [[-1, 70000]], np.int32),
+        ("F", [[0.5, 2.5]], np.float32),
+        ("I;16B", [[1, 65535]], np.uint16),
+    ],
+)
+def test_modes_that_only_decoders_make(mode, values, dtype):
+    if mode == "I;16B":
+        source = Image.frombytes(mode, (2, 1), np.array(values, dtype=">u2").tobytes())
+    else:
+        source = Image.fromarray(np.array(values, dtype=np.int32 if mode == "I" else np.float32))
+    image = picture(source)
+    assert image.voxels.dtype == dtype
+    np.testing.assert_array_equal(image.voxels[0], values)
+
+
+@pytest.mark.parametrize("mode", ["CMYK", "YCbCr"])
+def test_other_colour_spaces_are_converted(mode):
+    image = picture(Image.fromarray(COLOUR).convert(mode))
+    assert (image.voxels.shape[0], image.color) == (3, True)
+
+
+def test_jpeg_is_that_of_pillow():
+    for source in (Image.fromarray(GREY), Image.fromarray(COLOUR), Image.fromarray(COLOUR).convert("CMYK")):
+        content = encoded(source, "JPEG")
+        expected = np.asarray(Image.open(io.BytesIO(content)).convert("RGB"))
+        image = read_scan_bytes(content)
+        assert image.voxels.shape[0] == (1 if source.mode == "L" else 3)
+        np.testing.assert_array_equal(np.moveaxis(image.voxels, 0, -1), expected[..., : image.voxels.shape[0]])
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_exif_orientation_is_honoured(orientation, kind):
+    source = Image.fromarray(GREY)
+    exif = source.getexif()
+    exif[0x0112] = orientation
+    content = encoded(source, kind, exif=exif)
+    expected = ImageOps.exif_transpose(Image.open(io.BytesIO(content)))
+    np.testing.assert_array_equal(read_scan_bytes(content).voxels[0], np.asarray(expected))
+
+
+def test_transparency_is_ignored_and_said():
+    transparent = Image.fromarray(np.dstack([COLOUR, GREY]))
+    image = read_scan_bytes(encoded(transparent))
+    np.testing.assert_array_equal(np.moveaxis(image.voxels, 0, -1), COLOUR)
+    assert image.notes[0].startswith("transparency-ignored: ")
+    palette = Image.fromarray(COLOUR).convert("P")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        keyed = read_scan_bytes(encoded(palette, transparency=0))
+    np.testing.assert_array_equal(np.moveaxis(keyed.voxels, 0, -1), np.asarray(palette.convert("RGB")))
+    assert keyed.notes
+
+
+def test_16_bit_colour_is_read_with_8_and_said():
+    deep = encoded(Image.fromarray(COLOUR))
+    header = bytearray(deep[:33])
+    header[24] = 16
+    from medres.data.readers.pictures import _depth_note
+
+    assert _depth_note(bytes(header))[0].startswith("depth-reduced: ")
+    assert _depth_note(deep) == ()
+
+
+def test_the_suffix_may_lie(tmp_path):
+    path = tmp_path / "scan.jpg"
+    path.write_bytes(encoded(Image.fromarray(GREY)))
+    np.testing.assert_array_equal(read_scan(path).voxels[0], GREY)
+
+
+def test_200_one_bit_flips_of_a_png_are_refused_or_change_no_pixel():
+    content = encoded(Image.fromarray(GREY))
+    expected, draw, outcomes = read_scan_bytes(content).content_hash, random.Random(0), Counter()
+    for _ in range(200):
+        changed = bytearray(content)
+        bit = draw.randrange(8 * len(content))
+        changed[bit // 8] ^= 1 << (bit % 8)
+        try:
+            outcomes[read_scan_bytes(bytes(changed)).content_hash == expected] += 1
+        except UnreadableScanError:
+            outcomes["refused"] += 1
+    assert outcomes[False] == 0
+    assert outcomes["refused"] > 150
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_truncated_images_are_refused(tmp_path, kind):
+    content = encoded(Image.fromarray(np.tile(GREY, (20, 20))), kind)
+    path = tmp_path / "scan.png"
+    for share in (0.02, 0.3, 0.6, 0.9, 0.98):
+        path.write_bytes(content[: int(len(content) * share)])
+        with pytest.raises(UnreadableScanError, match=r"scan.png is (damaged or truncated|no known)"):
+            read_scan(path)
+
+
+def png_claiming(width, height):
+    content = bytearray(encoded(Image.fromarray(GREY)))
+    content[16:24] = width.to_bytes(4, "big") + height.to_bytes(4, "big")
+    content[29:33] = __import__("zlib").crc32(content[12:29]).to_bytes(4, "big")
+    return bytes(content)
+
+
+def test_decompression_bombs_are_refused():
+    side = 100_000
+    with pytest.raises(UnreadableScanError, match=f"claims {side:,} x {side:,} pixels, more than the limit"):
+        read_scan_bytes(png_claiming(side, side))
+    assert side * side > MAX_PIXELS
+
+
+@pytest.mark.real
+def test_real_mri_slices_are_those_of_pillow(real_data):
+    counts = Counter()
+    for path in sorted((real_data / "brain_mri_tumor").rglob("*.*")):
+        with Image.open(path) as source:
+            expected = np.asarray(ImageOps.exif_transpose(source).convert("RGBA").convert("RGB"))
+        image = read_scan(path)
+        np.testing.assert_array_equal(image.voxels, np.moveaxis(expected, -1, 0)[: image.voxels.shape[0]])
+        counts[image.voxels.shape[0]] += 1
+    assert counts == {1: 218, 3: 35}

@@ -1,0 +1,83 @@
+"""A small prepared cohort: 8-bit images whose mean brightness says the class, and the tiny net that learns it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from medres.data.table import Scan, ScanTable
+from medres.finetuning.feed import Feed
+from medres.models.classifier import ClassificationModel
+from medres.models.factory import create_model
+from medres.planning.plan import Augmentation, Intensity, Plan
+from medres.preprocessing.augmentation import Augmenter
+from medres.preprocessing.packed import PackedCache
+from medres.preprocessing.preprocessor import Preprocessor
+
+ARCH = "test_resnet"
+SIZE = 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cohort:
+    """A table, the way to its prepared scans, and the plan."""
+
+    table: ScanTable
+    feed: Feed
+    plan: Plan
+
+    def make_model(self) -> ClassificationModel:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            return create_model(
+                ARCH, spatial_dims=2, num_classes=len(self.table.classes), in_channels=1, weights="none"
+            )
+
+
+def make_cohort(folder: Path, *, num_scans: int = 40, num_classes: int = 2, signal: float = 60.0) -> Cohort:
+    rng = np.random.default_rng(0)
+    labels = np.arange(num_scans) % num_classes
+    images = rng.integers(0, 120, (num_scans, 1, SIZE, SIZE)) + (signal * labels)[:, None, None, None]
+    plan = Plan(
+        spatial_dims=2,
+        modality="other",
+        shape=(SIZE, SIZE),
+        in_channels=1,
+        intensity=Intensity(scheme="scaled", scale_range=(0, 255)),
+        augmentation=Augmentation(flip_axes=(1,)),
+        batch_size=8,
+    )
+    preprocessor = Preprocessor(plan)
+    keys = tuple(f"{row:064x}" for row in range(num_scans))
+    cache = PackedCache(folder, key="a" * 64, shape=preprocessor.stored_shape, dtype=preprocessor.storage_dtype)
+    stored = images.clip(0, 255).astype(preprocessor.storage_dtype)
+    cache.add(zip(keys, stored, strict=True))
+    classes = tuple(f"class{index}" for index in range(num_classes))
+    scans = tuple(
+        Scan(
+            sample_id=f"scan{row}",
+            patient_id=f"patient{row // 2}",
+            path=folder / f"{row}.png",
+            label=classes[labels[row]],
+            content_hash=keys[row],
+        )
+        for row in range(num_scans)
+    )
+    table = ScanTable(root=folder, scans=scans, classes=classes, source="made", patients_given=True)
+    feed = Feed(
+        cache=cache,
+        keys=keys,
+        preprocessor=preprocessor,
+        augmenter=Augmenter(plan.augmentation, spatial_dims=2),
+        device=torch.device("cpu"),
+    )
+    return Cohort(table=table, feed=feed, plan=plan)
+
+
+@pytest.fixture
+def cohort(tmp_path: Path) -> Cohort:
+    return make_cohort(tmp_path)

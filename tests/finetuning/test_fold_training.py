@@ -1,0 +1,154 @@
+"""A fold from weights to calibrated predictions, and that no fold learns from what it is scored on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+
+from medres.data.folds import Folding, make_folds
+from medres.finetuning.cross_validation import fit_temperatures, score_held_out, score_test
+from medres.finetuning.features import frozen_features
+from medres.finetuning.fold_training import FoldOutcome, FoldTrainer, inner_splits
+from medres.finetuning.optimisation import Optimisation
+from medres.finetuning.recipes import RecipeName, build_recipe
+from medres.finetuning.trainer import Trainer
+from medres.runs.progress import Silent
+from tests.finetuning.conftest import Cohort, make_cohort
+
+
+def _fold_trainer(
+    cohort: Cohort, recipe: RecipeName, *, test: np.ndarray | None = None, epochs: int = 2
+) -> FoldTrainer:  # type: ignore[type-arg]
+    features = None
+    stages = build_recipe(recipe, epochs=epochs)
+    if stages[0].solver == "lbfgs":
+        features = frozen_features(
+            cohort.make_model(),
+            cohort.feed,
+            num_rows=len(cohort.table),
+            num_views=2,
+            batch_size=8,
+            seed=0,
+            progress=Silent(),
+        )
+    trainer = Trainer(
+        feed=cohort.feed,
+        plan=cohort.plan,
+        optimisation=Optimisation(head_views=2),
+        seed=0,
+        progress=Silent(),
+        on_event=lambda kind, **fields: None,
+    )
+    return FoldTrainer(
+        table=cohort.table,
+        stages=stages,
+        trainer=trainer,
+        make_model=cohort.make_model,
+        features=features,
+        test=np.array([], dtype=np.int64) if test is None else test,
+        pseudonyms=tuple(f"s-{row}" for row in range(len(cohort.table))),
+        seed=0,
+    )
+
+
+def _folding(cohort: Cohort, num_folds: int = 2) -> Folding:
+    return make_folds(cohort.table, num_folds=num_folds, seed=0)
+
+
+@pytest.mark.parametrize("recipe", ["linear-probe", "lp-ft", "gradual", "partial", "full"])
+def test_every_recipe_trains_a_fold_and_its_file_gives_its_logits(
+    cohort: Cohort, tmp_path: Path, recipe: RecipeName
+) -> None:
+    folding = _folding(cohort)
+    outcome = _fold_trainer(cohort, recipe).train(folding.folds[0], tmp_path / "fold_0")
+    assert outcome.held_out_logits.shape == (len(folding.folds[0].held_out), 2)
+    model = cohort.make_model().eval()
+    model.load_state_dict(safetensors.torch.load_file(outcome.weights_file))
+    with torch.inference_mode():
+        logits = model(cohort.feed.batch(folding.folds[0].held_out)).numpy()
+    np.testing.assert_allclose(logits, outcome.held_out_logits, atol=1e-4)
+
+
+@pytest.mark.parametrize("recipe", ["linear-probe", "lp-ft", "full"])
+def test_labels_of_held_out_scans_change_nothing(tmp_path: Path, recipe: RecipeName) -> None:
+    cohort = make_cohort(tmp_path / "cache")
+    fold = _folding(cohort).folds[0]
+    outcome = _fold_trainer(cohort, recipe).train(fold, tmp_path / "a")
+    turned = set(fold.held_out.tolist())
+    other = {"class0": "class1", "class1": "class0"}
+    scans = tuple(
+        scan.__class__(**{**vars(scan), "label": other[scan.label or ""]}) if row in turned else scan
+        for row, scan in enumerate(cohort.table.scans)
+    )
+    liar = Cohort(
+        table=cohort.table.__class__(**{**vars(cohort.table), "scans": scans}), feed=cohort.feed, plan=cohort.plan
+    )
+    again = _fold_trainer(liar, recipe).train(fold, tmp_path / "b")
+    assert np.array_equal(outcome.held_out_logits, again.held_out_logits)
+
+
+def test_frozen_features_do_not_depend_on_the_batch_and_view_zero_is_the_scan_itself(cohort: Cohort) -> None:
+    options = {"num_rows": len(cohort.table), "num_views": 2, "seed": 3, "progress": Silent()}
+    features = frozen_features(cohort.make_model(), cohort.feed, batch_size=8, **options)  # type: ignore[arg-type]
+    other = frozen_features(cohort.make_model(), cohort.feed, batch_size=5, **options)  # type: ignore[arg-type]
+    np.testing.assert_allclose(features, other, atol=1e-5)
+    prefix, _ = cohort.make_model().eval().split_at("head")
+    with torch.inference_mode():
+        np.testing.assert_allclose(features[:, 0], prefix(cohort.feed.batch(np.arange(40))).numpy(), atol=1e-5)
+    assert not np.allclose(features[:, 0], features[:, 1])
+
+
+def test_inner_splits_keep_patients_together_and_stay_inside_the_training_rows(cohort: Cohort) -> None:
+    rows = _folding(cohort).folds[0].train
+    splits = inner_splits(cohort.table, rows, seed=0)
+    assert len(splits) == 5
+    patients = np.array([cohort.table.scans[row].patient_id for row in rows])
+    for train, validation in splits:
+        assert not set(patients[train]) & set(patients[validation])
+        assert max(train.max(), validation.max()) < len(rows)
+
+
+def test_no_inner_split_where_a_class_has_one_patient(cohort: Cohort) -> None:
+    labels = cohort.table.class_indices
+    rows = np.concatenate([np.flatnonzero(labels == 0), np.flatnonzero(labels == 1)[:1]])
+    assert inner_splits(cohort.table, rows, seed=0) == []
+
+
+def _outcomes(cohort: Cohort, tmp_path: Path, folding: Folding) -> list[FoldOutcome]:
+    trainer = _fold_trainer(cohort, "linear-probe", test=folding.test)
+    return [trainer.train(fold, tmp_path / f"fold_{fold.index}") for fold in folding.folds]
+
+
+def test_a_scan_never_calibrates_itself(cohort: Cohort, tmp_path: Path) -> None:
+    outcomes = _outcomes(cohort, tmp_path, _folding(cohort, 4))
+    labels = cohort.table.class_indices
+    temperatures = fit_temperatures(outcomes, labels)
+    own = outcomes[0].fold.held_out
+    turned = labels.copy()
+    turned[own] = 1 - turned[own]
+    changed = fit_temperatures(outcomes, turned)
+    assert changed[0] == temperatures[0]
+    assert changed[1:] != temperatures[1:]
+
+
+def test_a_single_fold_without_validation_keeps_temperature_one(cohort: Cohort, tmp_path: Path) -> None:
+    outcomes = _outcomes(cohort, tmp_path, make_folds(cohort.table, num_folds=1, seed=0))
+    assert fit_temperatures(outcomes, cohort.table.class_indices) == [1.0]
+
+
+def test_softmax_of_the_reported_logits_is_the_reported_probability(cohort: Cohort, tmp_path: Path) -> None:
+    folding = _folding(cohort)
+    outcomes = _outcomes(cohort, tmp_path, folding)
+    scored = score_held_out(outcomes[0], 1.7)
+    softmax = np.exp(scored.logits) / np.exp(scored.logits).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(softmax, scored.probabilities, atol=1e-12)
+    test_folding = Folding(folds=folding.folds, test=folding.folds[0].held_out, kind="cross-validation")
+    outcomes = _outcomes(cohort, tmp_path / "t", test_folding)
+    ensemble = score_test(outcomes, [1.0, 2.0], test_folding)
+    assert ensemble.fold == "ensemble"
+    np.testing.assert_allclose(np.exp(ensemble.logits), ensemble.probabilities)
+    np.testing.assert_allclose(ensemble.probabilities.sum(axis=1), 1.0)

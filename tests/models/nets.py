@@ -1,0 +1,63 @@
+"""Randomised nets of timm for tests: statistics and weights that differ from their initial values everywhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from medres.models.weights import PretrainedWeights
+
+#: Input statistics that differ in each channel, far more than ImageNet's.
+MEAN = (0.61, 0.33, 0.47)
+STD = (0.11, 0.29, 0.21)
+
+
+def random_net(arch: str, *, seed: int = 0, **options: Any) -> nn.Module:
+    """Return timm's own net in eval mode, normalisation layers included in the randomness."""
+    torch.manual_seed(seed)
+    net: nn.Module = timm.create_model(arch, pretrained=False, zero_init_last=False, **options)
+    for name, tensor in net.state_dict().items():
+        if name.endswith("running_mean"):
+            tensor.normal_(std=0.1)
+        elif name.endswith("running_var"):
+            tensor.uniform_(0.8, 1.5)
+        elif tensor.ndim == 1 and tensor.is_floating_point():
+            tensor.add_(0.1 * torch.randn_like(tensor))
+    return net.eval()
+
+
+def weights_of(net: nn.Module, *, mean: tuple[float, ...] = MEAN, std: tuple[float, ...] = STD) -> PretrainedWeights:
+    """Return the tensors of a net as pretrained weights."""
+    tensors = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    return PretrainedWeights(tensors=tensors, source="random-net", sha256="0" * 64, mean=mean, std=std)
+
+
+def save_net(net: nn.Module, path: Path, **metadata: str) -> Path:
+    """Write a safetensors file."""
+    save_file({name: tensor.contiguous() for name, tensor in net.state_dict().items()}, path, metadata or None)
+    return path
+
+
+def grey(shape: tuple[int, ...], *, seed: int = 0) -> torch.Tensor:
+    """Return grey values in [0, 1], ``(B, 1, *spatial)``."""
+    return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def as_rgb(values: torch.Tensor, *, mean: tuple[float, ...] = MEAN, std: tuple[float, ...] = STD) -> torch.Tensor:
+    """Return grey values as an RGB net was shown them: in three channels, each normalised by its own statistics."""
+    per_channel = (1, 3, *[1] * (values.ndim - 2))
+    means, stds = (torch.tensor(numbers, dtype=values.dtype).view(per_channel) for numbers in (mean, std))
+    return (values - means) / stds
+
+
+def as_grey(
+    values: torch.Tensor, channels: int, *, mean: tuple[float, ...] = MEAN, std: tuple[float, ...] = STD
+) -> torch.Tensor:
+    """Return grey values as a folded net expects them: one scalar mean and deviation, repeated over its channels."""
+    scaled = (values - sum(mean) / len(mean)) / (sum(std) / len(std))
+    return scaled.repeat(1, channels, *[1] * (values.ndim - 2))

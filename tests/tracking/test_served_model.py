@@ -1,0 +1,300 @@
+from __future__ import annotations
+
+import base64
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import pandas as pd
+import pytest
+
+from medres.deployment.predictor import Predictor
+from medres.tracking import served_model
+from medres.tracking.logged_model import save_model
+from medres.tracking.mlflow_api import mlflow
+from medres.tracking.served_model import BAD_PATH, DOES_NOT_FIT, NEEDS_ONE, NO_PATHS, NOT_A_SCAN, allowed_path
+from tests.deployment.tiny import Tiny, make_tiny
+from tests.tracking.faults import free_port
+
+CANARY = "Doe^John_1953"
+
+
+@pytest.fixture(scope="session")
+def model_folder(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("logged") / "model"
+    save_model(tiny.bundle, folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def model(model_folder: Path) -> Any:
+    """The model as MLflow loads it, with pickle forbidden."""
+    os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"
+    try:
+        return mlflow.pyfunc.load_model(str(model_folder))
+    finally:
+        del os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"]
+
+
+@pytest.fixture(scope="session")
+def expected(tiny: Tiny) -> Any:
+    return Predictor(tiny.bundle).predict(tiny.table)
+
+
+def content_of(tiny: Tiny) -> list[bytes]:
+    return [scan.path.read_bytes() for scan in tiny.table]
+
+
+def probabilities(answer: Any) -> np.ndarray[Any, Any]:
+    table = pd.DataFrame(answer)
+    return table[["prob_benign", "prob_malignant"]].to_numpy(dtype=np.float64)
+
+
+def test_pyfunc_says_what_the_predictor_says(tiny: Tiny, model: Any, expected: Any) -> None:
+    answer = model.predict(pd.DataFrame({"image": content_of(tiny)}))
+    np.testing.assert_allclose(probabilities(answer), expected.probabilities, atol=1e-5)
+    assert list(answer.columns) == ["predicted", "prob_benign", "prob_malignant", "decision", "findings"]
+    assert tuple(answer["predicted"]) == expected.predicted
+    assert tuple(answer["decision"]) == expected.decision
+    assert "in the training data" in answer["findings"][0]
+    assert answer["findings"].iloc[-1] == ""
+
+
+def test_paths_below_the_root_are_served(
+    tiny: Tiny, model: Any, expected: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MEDRES_SERVE_ROOT", str(tiny.table.root))
+    relative = [str(scan.path.relative_to(tiny.table.root)) for scan in tiny.table]
+    absolute = [str(scan.path) for scan in tiny.table]
+    for paths in (relative, absolute):
+        answer = model.predict(pd.DataFrame({"path": paths}))
+        np.testing.assert_allclose(probabilities(answer), expected.probabilities, atol=1e-5)
+
+
+def test_paths_are_refused_without_a_root(tiny: Tiny, model: Any) -> None:
+    answer = model.predict(pd.DataFrame({"path": [str(tiny.table.scans[0].path)]}))
+    assert answer["findings"][0] == NO_PATHS
+    assert answer["prob_benign"][0] is None
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "root" / "folder").mkdir(parents=True)
+    (tmp_path / "root" / "inside.nii").write_text("inside")
+    (tmp_path / "root2").mkdir()
+    (tmp_path / "root2" / "beside.nii").write_text("secret")
+    (tmp_path / "secret.nii").write_text("secret")
+    (tmp_path / "root" / "link.nii").symlink_to(tmp_path / "secret.nii")
+    (tmp_path / "root" / "folder" / "up").symlink_to(tmp_path)
+    (tmp_path / "root" / "good_link.nii").symlink_to(tmp_path / "root" / "inside.nii")
+    monkeypatch.setenv("MEDRES_SERVE_ROOT", str(tmp_path / "root"))
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "../secret.nii", "folder/../../secret.nii", "link.nii", "folder/up/secret.nii", "/etc/passwd", "folder", ".",
+        "absent.nii", "../root2/beside.nii", "\0", "x" * 5000, "~/x", "file:///etc/passwd", "inside.nii/..",
+    ],
+)  # fmt: skip
+def test_no_path_leads_out_of_the_root_and_all_refusals_read_the_same(root: Path, path: str) -> None:
+    with pytest.raises(Exception, match="^" + BAD_PATH):
+        allowed_path(path)
+
+
+@pytest.mark.parametrize("path", ["inside.nii", "./inside.nii", "folder/../inside.nii", "good_link.nii"])
+def test_files_below_the_root_are_found(root: Path, path: str) -> None:
+    assert allowed_path(path).read_text() == "inside"
+
+
+def bad_rows(tiny: Tiny) -> list[tuple[Any, Any, str]]:
+    """(image, path, what the answer says)."""
+    good = tiny.table.scans[0].path.read_bytes()
+    flat = nibabel.Nifti1Image(np.zeros((8, 8), np.int16), np.eye(4)).to_bytes()
+    return [
+        (CANARY.encode(), None, NOT_A_SCAN),
+        (good[: len(good) // 2], None, NOT_A_SCAN),
+        (b"\x1f\x8b" + os.urandom(100), None, NOT_A_SCAN),
+        (b"PK\x03\x04" + os.urandom(100), None, NOT_A_SCAN),
+        (flat, None, DOES_NOT_FIT),
+        (b"", None, NEEDS_ONE),
+        (None, None, NEEDS_ONE),
+        (good, "x", NEEDS_ONE),
+        (None, f"/data/{CANARY}.nii.gz", NO_PATHS),
+        (12, None, NEEDS_ONE),
+        (None, 12.5, NEEDS_ONE),
+    ]
+
+
+def test_whatever_goes_wrong_is_one_sentence_in_its_row(tiny: Tiny, model: Any, expected: Any) -> None:
+    rows = bad_rows(tiny)
+    table = pd.DataFrame(
+        {
+            "image": pd.Series([row[0] for row in rows] + [content_of(tiny)[0]], dtype=object),
+            "path": pd.Series([row[1] for row in rows] + [None], dtype=object),
+        }
+    )
+    answer = model.unwrap_python_model().predict(None, table)
+    assert list(answer["findings"][:-1]) == [row[2] for row in rows]
+    assert answer.drop(columns="findings")[:-1].isna().all().all()
+    np.testing.assert_allclose(probabilities(answer[-1:]), expected.probabilities[:1], atol=1e-5)
+    assert CANARY not in answer.to_json()
+
+
+def test_a_surprise_inside_is_not_told_to_the_client(
+    tiny: Tiny, model: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def surprise(*arguments: Any) -> None:
+        raise RuntimeError(f"/data/{CANARY}")
+
+    inner = model.unwrap_python_model()
+    monkeypatch.setattr(inner._predictor, "predict_images", surprise)
+    answer = inner.predict(None, pd.DataFrame({"image": content_of(tiny)[:2]}))
+    assert list(answer["findings"]) == [served_model.FAILED] * 2
+    monkeypatch.setattr(served_model, "read_scan_bytes", surprise)
+    answer = inner.predict(None, pd.DataFrame({"image": content_of(tiny)[:1]}))
+    assert list(answer["findings"]) == [NOT_A_SCAN]
+    assert CANARY not in caplog.text
+    assert "RuntimeError" in caplog.text
+
+
+def test_a_request_without_rows_or_columns_gives_no_answer(model: Any) -> None:
+    inner = model.unwrap_python_model()
+    assert len(inner.predict(None, pd.DataFrame({"image": []}))) == 0
+    assert list(inner.predict(None, pd.DataFrame({"other": [1, 2]}))["findings"]) == [NEEDS_ONE] * 2
+
+
+def test_a_changed_bundle_is_not_served(tiny: Tiny, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    save_model(tiny.bundle, folder)
+    weights = folder / "artifacts" / "bundle" / "member_1.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.unlink()
+    weights.write_bytes(content)
+    with pytest.raises(Exception, match="changed after it was written"):
+        mlflow.pyfunc.load_model(str(folder))
+
+
+def test_the_signature_names_every_class(tmp_path: Path) -> None:
+    tiny = make_tiny(tmp_path, "MR 3D", num_members=1, num_scans=3)
+    save_model(tiny.bundle, tmp_path / "logged" / "model")
+    loaded = mlflow.pyfunc.load_model(str(tmp_path / "logged" / "model"))
+    outputs = loaded.metadata.get_output_schema().input_names()
+    assert outputs == ["predicted", "prob_a", "prob_b", "prob_c", "decision", "findings"]
+    inputs = loaded.metadata.get_input_schema()
+    assert [(column.name, str(column.type), column.required) for column in inputs.inputs] == [
+        ("image", "DataType.binary", False), ("path", "DataType.string", False),
+    ]  # fmt: skip
+    answer = loaded.predict(pd.DataFrame({"image": content_of(tiny)}))
+    assert list(answer.columns) == outputs
+
+
+# ---------------------------------------------------------------- over HTTP
+
+
+@pytest.fixture(scope="session")
+def app(model: Any) -> Any:
+    """MLflow's own scoring server around the model, without a process of its own."""
+    from fastapi.testclient import TestClient
+    from mlflow.pyfunc import scoring_server
+
+    return TestClient(scoring_server.init(model))
+
+
+def encoded(content: bytes) -> str:
+    return base64.b64encode(content).decode()
+
+
+def request_bodies(tiny: Tiny) -> Iterator[dict[str, Any]]:
+    images = [encoded(content) for content in content_of(tiny)]
+    yield {"dataframe_split": {"columns": ["image"], "data": [[image] for image in images]}}
+    yield {"dataframe_records": [{"image": image} for image in images]}
+    yield {"inputs": {"image": images}}
+    yield {"instances": [{"image": image} for image in images]}
+
+
+def test_http_says_what_the_predictor_says_in_every_layout(tiny: Tiny, app: Any, expected: Any) -> None:
+    tried = 0
+    for body in request_bodies(tiny):
+        answer = app.post("/invocations", json=body)
+        assert answer.status_code == 200
+        np.testing.assert_allclose(probabilities(answer.json()["predictions"]), expected.probabilities, atol=1e-5)
+        tried += 1
+    assert tried == 4
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"dataframe_split": {"columns": ["image"], "data": [[encoded(CANARY.encode())]]}},
+        {"dataframe_split": {"columns": ["image"], "data": [[CANARY]]}},
+        {"dataframe_split": {"columns": ["image"], "data": [[17]]}},
+        {"dataframe_split": {"columns": ["image", "path"], "data": [[None, CANARY]]}},
+        {"dataframe_split": {"columns": ["path"], "data": [[f"/data/{CANARY}"]]}},
+        {"dataframe_split": {"columns": ["path"], "data": [[{"name": CANARY}]]}},
+        {"dataframe_split": {"columns": ["patient"], "data": [[CANARY]]}},
+        {"dataframe_records": [{"path": f"../{CANARY}"}]},
+        {"inputs": {"image": [CANARY]}},
+        [CANARY],
+        {"something": CANARY},
+    ],
+    ids=str,
+)
+def test_no_answer_repeats_what_was_sent_or_shows_the_inside(app: Any, body: Any) -> None:
+    answer = app.post("/invocations", json=body)
+    assert answer.status_code in (200, 400)
+    for secret in (CANARY, "Traceback", "stack_trace", "site-packages", str(Path(__file__).parents[2])):
+        assert secret not in answer.text
+    if answer.status_code == 200:
+        assert all(row["prob_benign"] is None for row in answer.json()["predictions"])
+
+
+@pytest.mark.slow
+def test_mlflow_models_serve_answers(tiny: Tiny, model_folder: Path, expected: Any, tmp_path: Path) -> None:
+    port = free_port()
+    environment = {**os.environ, "MEDRES_SERVE_ROOT": str(tiny.table.root), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", str(model_folder), "--env-manager", "local",
+               "--host", "127.0.0.1", "--port", str(port)]  # fmt: skip
+    with (tmp_path / "log").open("wb") as log:
+        server = subprocess.Popen(
+            command, cwd=tmp_path, env=environment, stdout=log, stderr=log, start_new_session=True
+        )
+    try:
+        _wait_for_ping(port)
+        bodies = [*request_bodies(tiny), {"dataframe_records": [{"path": str(scan.path)} for scan in tiny.table]}]
+        for body in bodies:
+            answer = _post(port, body)
+            np.testing.assert_allclose(probabilities(answer["predictions"]), expected.probabilities, atol=1e-5)
+    finally:
+        os.killpg(server.pid, signal.SIGKILL)
+        server.wait()
+
+
+def _wait_for_ping(port: int) -> None:
+    end = time.monotonic() + 120
+    while time.monotonic() < end:
+        try:
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/ping", timeout=2).close()
+            return
+        except OSError:
+            time.sleep(0.5)
+    raise TimeoutError("the scoring server did not come up")
+
+
+def _post(port: int, body: Any) -> Any:
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{port}/invocations", json.dumps(body).encode(), {"Content-Type": "application/json"}
+    )
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        return json.load(answer)
