@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable
@@ -244,6 +245,8 @@ def track_sync(
 
 def run() -> None:
     """Run the command line and leave with its exit code."""
+    # a batch system ends a job with SIGTERM: leave through the same doors as an error, so that no run stays open
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     app()
 
 

@@ -60,9 +60,16 @@ def test_a_number_for_dims_is_understood() -> None:
 
 def test_parameters_for_tracking_hold_no_path_and_no_column_name() -> None:
     config = FinetuneConfig.build(
-        data="/data/DOE_JOHN", arch="resnet18", output="/home/DOE_JOHN", weights="/w/DOE_JOHN.pth", name="DOE_JOHN",
-        patient_pattern="DOE_JOHN(.*)", labels="DOE_JOHN.csv", tracking_uri="http://DOE_JOHN:pw@host", experiment="DOE_JOHN",
-    )  # fmt: skip
+        data="/data/DOE_JOHN",
+        arch="resnet18",
+        output="/home/DOE_JOHN",
+        weights="/w/DOE_JOHN.pth",
+        name="DOE_JOHN",
+        patient_pattern="DOE_JOHN(.*)",
+        labels="DOE_JOHN.csv",
+        tracking_uri="http://DOE_JOHN:pw@host",
+        experiment="DOE_JOHN",
+    )
     parameters = config.to_parameters()
     assert "DOE_JOHN" not in str(parameters)
     assert parameters["optimisation.ema"] is True

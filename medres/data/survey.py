@@ -162,9 +162,14 @@ class _ImageStore:
             self.by_sample[sample_id] = kept
 
 
+def _num_cores() -> int:
+    # the cores that this process may use (a container or SLURM may give fewer than there are), where the system tells
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def _in_parallel(work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
     """Yield the results in order; few more than twice the number of threads are under way: memory is bounded."""
-    num_threads = min(_MAX_THREADS, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 4)
+    num_threads = min(_MAX_THREADS, _num_cores())
     waiting: deque[Future[R]] = deque()
     with ThreadPoolExecutor(max_workers=num_threads, thread_name_prefix="medres-survey") as pool:
         try:

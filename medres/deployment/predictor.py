@@ -26,7 +26,7 @@ from medres.deployment.checks import scan_findings
 from medres.deployment.manifest import MANIFEST
 from medres.deployment.members import LoadedMember
 from medres.deployment.predictions import Predictions
-from medres.errors import BundleError, MedresError
+from medres.errors import BundleError, DataError, MedresError
 from medres.finetuning.inference import compute_logits
 from medres.finetuning.machine import choose_device
 from medres.preprocessing.preprocessor import Preprocessor
@@ -181,6 +181,8 @@ class Predictor:
 
     def _choose(self, member: int | None) -> tuple[LoadedMember, ...]:
         if member is None:
+            if len(self.bundle.members) < len(self.bundle.manifest.members):
+                raise BundleError(f"{self.bundle.folder} was loaded without all its members.", fix="Load them all.")
             return self.bundle.members
         chosen = tuple(loaded for loaded in self.bundle.members if loaded.manifest.fold == member)
         if not chosen:
@@ -204,6 +206,9 @@ def find_bundle(model: Path | str) -> Path:
 
 
 def _with_answer(row: _Row, logits: npt.NDArray[np.float64], probabilities: npt.NDArray[np.float64]) -> _Row:
+    if not np.isfinite(probabilities).all():
+        error = DataError("The networks give no finite answer to this scan.", fix="Look at the values of its voxels.")
+        return _Row(error=error, findings=(str(error),))
     return _Row(logits=logits, probabilities=probabilities, findings=row.findings)
 
 

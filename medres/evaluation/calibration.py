@@ -43,9 +43,16 @@ def fit_temperature(logits: npt.NDArray[Any], class_indices: npt.NDArray[np.int6
         class_indices: ``(N,)``.
 
     Raises:
-        TrainingError: A logit is not finite.
+        TrainingError: There is no logit, or one is not finite.
+
+    Example:
+        >>> generous = np.array([[4.0, 0.0]] * 4)  # sure of itself by 98 %, right in 75 %
+        >>> round(fit_temperature(generous, np.array([0, 0, 0, 1])), 2)
+        3.64
     """
     values = np.asarray(logits, dtype=np.float64)
+    if not len(values):
+        raise TrainingError("There is no scan to fit a temperature on.", fix="Give more scans, or fewer folds.")
     if not np.isfinite(values).all():
         raise TrainingError("A logit is not finite, so no temperature can be fitted.", fix="Lower the learning rate.")
     rows = np.arange(len(values))

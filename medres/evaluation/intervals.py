@@ -1,6 +1,8 @@
 """Intervals over patients: the patient is drawn again, with all scans, never the scan.
 
-Scan-level intervals with four scans a patient cover 70 % instead of 95 %; a patient-cluster bootstrap covers 93 %.
+Scan-level intervals with four scans a patient cover 70 % instead of 95 %; intervals over patients cover 94.6 % (3,000
+simulated studies in tests/evaluation/test_intervals.py).
+
 The interval is the percentile interval (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13) over
 resamples of whole patients (Field and Welsh, JRSS B 2007).
 """

@@ -35,7 +35,14 @@ class OperatingPoint(Document):
         return priors
 
     def decide(self, probabilities: npt.ArrayLike) -> npt.NDArray[np.int64]:
-        """Return the index of the decided class of each row of ``(N, K)`` probabilities; ties go to the last class."""
-        ratios: npt.NDArray[Any] = np.asarray(probabilities, dtype=np.float64) / np.asarray(self.priors)
+        """Return the index of the decided class of each row of ``(N, K)`` probabilities; ties go to the last class.
+
+        Raises:
+            ValueError: There is not one column a class.
+        """
+        rows = np.asarray(probabilities, dtype=np.float64)
+        if rows.ndim != 2 or rows.shape[1] != len(self.priors):
+            raise ValueError(f"an operating point of {len(self.priors)} classes cannot decide on shape {rows.shape}")
+        ratios: npt.NDArray[Any] = rows / np.asarray(self.priors)
         # "reaches the threshold" counts as positive, the last of two classes: look for the maximum from the end
         return np.asarray(ratios.shape[1] - 1 - ratios[:, ::-1].argmax(axis=1), dtype=np.int64)

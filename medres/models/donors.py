@@ -38,11 +38,13 @@ def fitting_archs(tensors: Mapping[str, torch.Tensor]) -> list[str]:
     if not depths:
         return []
     depth, shapes = _depth(depths, convs), _shapes(tensors)
+    pre_activation = any(name.startswith("stages.") for name in tensors)
     # a name carries its depth, give or take two (resnetrs270 has 272); other nets need not be built
     candidates = [
         name
         for name in list_archs(spatial_dims=2)
         if any(abs(int(number) - depth) <= 2 for number in re.findall(r"\d+", name))
+        and name.startswith("resnetv2") == pre_activation
     ]
     return [name for name in candidates if _is_made_of(name, shapes)]
 
@@ -52,7 +54,7 @@ def _is_made_of(arch: str, shapes: Mapping[str, tuple[int, ...]]) -> bool:
         backbone = build_timm_backbone(arch, in_channels=RGB)
     own = _shapes(backbone.net.state_dict())
     stem = f"{backbone.stem_conv}.weight"
-    if stem in shapes:
+    if len(shapes.get(stem, ())) == len(own[stem]):
         own[stem] = (own[stem][0], shapes[stem][1], *own[stem][2:])
     return own == shapes
 

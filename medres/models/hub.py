@@ -41,6 +41,8 @@ def fetch(repo_id: str, filename: str, *, revision: str | None = None) -> Path:
     cached = huggingface_hub.try_to_load_from_cache(repo_id, filename, revision=revision)
     if isinstance(cached, str):
         return Path(cached)
+    if cached is not None:  # the cache knows that the repository has no such file
+        raise FileNotFoundError(f"{repo_id} has no file {filename}")
     try:
         _knock(file_url(repo_id, filename, revision=revision))
         return Path(huggingface_hub.hf_hub_download(repo_id, filename, revision=revision))
@@ -62,7 +64,8 @@ def _knock(url: str) -> None:
     answer = _within(PATIENCE_S, lambda: huggingface_hub.get_hf_file_metadata(url, timeout=PATIENCE_S))
     if answer is None:
         raise NotFetchedError(f"no answer within {PATIENCE_S:g} s")
-    if isinstance(answer, Exception):
+    # a file that is not there is left to the download, which keeps this in the cache
+    if isinstance(answer, Exception) and not isinstance(answer, EntryNotFoundError):
         raise answer
 
 

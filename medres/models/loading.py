@@ -7,7 +7,6 @@ weights look like instead. The classifier is left out by its name.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import pydantic
@@ -82,7 +81,7 @@ def load_pretrained(backbone: Backbone, weights: PretrainedWeights, *, inflation
         taken=tuple(name for name in fit.tensors if name not in fit.adapted and name not in fit.kept),
         adapted=fit.adapted,
         left_out=fit.left_out,
-        notes=weights.notes,
+        notes=(*weights.notes, *_geometry_note(weights)),
     )
 
 
@@ -107,7 +106,7 @@ class Fit:
         left_out: Name in the weights to why it is not used.
         missing: Names that the weights do not have.
         unexpected: Names that the network does not have.
-        misshapen: What is wrong with the shapes of tensors.
+        misshapen: Name to its two shapes.
     """
 
     tensors: dict[str, torch.Tensor] = field(default_factory=dict)
@@ -116,7 +115,7 @@ class Fit:
     left_out: dict[str, str] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
     unexpected: list[str] = field(default_factory=list)
-    misshapen: list[str] = field(default_factory=list)
+    misshapen: dict[str, str] = field(default_factory=dict)
 
 
 def fit_weights(backbone: Backbone, weights: PretrainedWeights, *, inflation: Inflation = "mean") -> Fit:
@@ -125,77 +124,87 @@ def fit_weights(backbone: Backbone, weights: PretrainedWeights, *, inflation: In
     Raises:
         WeightsError: Naming the first tensors that do not fit, and the network that would.
     """
-    fit = Fit()
-    wanted = backbone.net.state_dict()
-    for name in weights.tensors:
-        _sort_out(name, wanted, fit)
-    _fit_stem(backbone, weights, fit, inflation)
-    for name, current in wanted.items():
-        if name in fit.tensors:
-            continue
-        if (donor := weights.tensors.get(name)) is not None:
-            _fit_tensor(name, current, donor, fit, inflation, given=donor)
-        elif name.endswith("num_batches_tracked"):
-            # older torch versions did not save this counter, and a batch norm with a momentum does not read it
-            fit.tensors[name] = current
-            fit.kept.add(name)
-        else:
-            fit.missing.append(name)
+    fit = _Fitting(backbone, weights, inflation).run()
     if fit.missing or fit.unexpected or fit.misshapen:
         raise _does_not_fit(backbone, weights, fit)
     return fit
 
 
-def _sort_out(name: str, wanted: Mapping[str, torch.Tensor], fit: Fit) -> None:
-    if is_part_of(name, CLASSIFIER_PARTS):
-        fit.left_out[name] = "classifier"
-    elif is_part_of(name, TRAINING_PARTS):
-        fit.left_out[name] = "training only"
-    elif name not in wanted and not name.endswith("offset_kernel"):
-        fit.unexpected.append(name)
+class _Fitting:
+    def __init__(self, backbone: Backbone, weights: PretrainedWeights, inflation: Inflation) -> None:
+        self.weights = weights
+        self.inflation = inflation
+        self.stem_conv = backbone.stem_conv
+        self.stem = backbone.net.get_submodule(backbone.stem_conv)
+        self.wanted = backbone.net.state_dict()
+        self.fit = Fit()
+
+    def run(self) -> Fit:
+        for name, tensor in self.weights.tensors.items():
+            if name not in self.wanted:
+                self._set_aside(name, tensor)
+        self._fit_stem()
+        for name, current in self.wanted.items():
+            if name in self.fit.tensors:
+                continue
+            if (donor := self.weights.tensors.get(name)) is not None:
+                self._put(name, donor, given=donor)
+            elif name.endswith("num_batches_tracked"):
+                # older torch versions did not save this counter, and a batch norm with a momentum does not read it
+                self._keep(name, current)
+            else:
+                self.fit.missing.append(name)
+        return self.fit
+
+    def _set_aside(self, name: str, tensor: torch.Tensor) -> None:
+        if is_part_of(name, CLASSIFIER_PARTS):
+            self.fit.left_out[name] = "classifier"
+        elif is_part_of(name, TRAINING_PARTS):
+            self.fit.left_out[name] = "training only"
+        elif name.endswith(".offset_kernel") and not tensor.any():
+            self.fit.left_out[name] = "zero"
+        else:
+            self.fit.unexpected.append(name)
+
+    def _fit_stem(self) -> None:
+        name, offset_name = f"{self.stem_conv}.weight", f"{self.stem_conv}.offset_kernel"
+        if isinstance(self.stem, FoldedConv):
+            self._keep(offset_name, torch.zeros(self.stem.offset_kernel.shape))
+        kernel, offset = (self.weights.tensors.get(part) for part in (name, offset_name))
+        if kernel is None or kernel.ndim not in (4, self.wanted[name].ndim):
+            return  # missing, or no kernel at all: found so by the comparison with what is wanted
+        stem = adapt_stem(kernel, offset, conv=self.stem, mean=self.weights.mean, std=self.weights.std)
+        self._put(name, stem.weight, given=kernel, how=stem.how)
+        if stem.offset is not None and name not in self.fit.misshapen:
+            self._put(offset_name, stem.offset, given=stem.offset, how=stem.how)
+
+    def _put(self, name: str, donor: torch.Tensor, *, given: torch.Tensor, how: str = "") -> None:
+        wanted = self.wanted[name]
+        if donor.ndim == 4 and wanted.ndim == 5:
+            donor = inflate_kernel(donor, wanted.shape[2], method=self.inflation)
+            how = ", ".join(filter(None, (how, f"inflated ({self.inflation})")))
+        if donor.shape != wanted.shape:
+            self.fit.misshapen[name] = f"weights {_shape(given)}, network {_shape(wanted)}"
+        if how:
+            self.fit.adapted[name] = how
+        self.fit.tensors[name] = donor
+        self.fit.kept.discard(name)
+
+    def _keep(self, name: str, current: torch.Tensor) -> None:
+        self.fit.tensors[name] = current
+        self.fit.kept.add(name)
 
 
-def _fit_stem(backbone: Backbone, weights: PretrainedWeights, fit: Fit, inflation: Inflation) -> None:
-    name, offset_name = f"{backbone.stem_conv}.weight", f"{backbone.stem_conv}.offset_kernel"
-    conv = backbone.net.get_submodule(backbone.stem_conv)
-    kernel, offset = weights.tensors.get(name), weights.tensors.get(offset_name)
-    if isinstance(conv, FoldedConv):
-        fit.tensors[offset_name] = torch.zeros_like(conv.offset_kernel, device="cpu")
-        fit.kept.add(offset_name)
-    if kernel is None or kernel.ndim not in (4, conv.weight.ndim):
-        return
-    stem = adapt_stem(kernel, offset, conv=conv, mean=weights.mean, std=weights.std)
-    if (
-        _fit_tensor(name, conv.weight, stem.weight, fit, inflation, given=kernel, how=stem.how)
-        and stem.offset is not None
-    ):
-        _fit_tensor(offset_name, conv.offset_kernel, stem.offset, fit, inflation, given=stem.offset, how=stem.how)
-        fit.kept.discard(offset_name)
-
-
-def _fit_tensor(
-    name: str,
-    current: torch.Tensor,
-    donor: torch.Tensor,
-    fit: Fit,
-    inflation: Inflation,
-    *,
-    given: torch.Tensor,
-    how: str = "",
-) -> bool:
-    if donor.ndim == 4 and current.ndim == 5:
-        donor = inflate_kernel(donor, current.shape[2], method=inflation)
-        how = ", ".join(filter(None, (how, f"inflated ({inflation})")))
-    if donor.shape != current.shape:
-        fit.misshapen.append(f"{name}: weights {_shape(given)}, network {_shape(current)}")
-    if how:
-        fit.adapted[name] = how
-    fit.tensors[name] = donor
-    return donor.shape == current.shape
+def _geometry_note(weights: PretrainedWeights) -> tuple[str, ...]:
+    deep = any(tensor.ndim == 5 for tensor in weights.tensors.values())
+    ours = any(name.endswith(".offset_kernel") for name in weights.tensors)
+    # tensors do not show the strides and dilations that they were trained with; medres' own are known
+    return ("3D weights, taken to be of a net with a stride-2 stem and without dilation",) if deep and not ours else ()
 
 
 def _does_not_fit(backbone: Backbone, weights: PretrainedWeights, fit: Fit) -> WeightsError:
-    faults = {"missing": fit.missing, "not in the network": fit.unexpected, "of another shape": fit.misshapen}
+    shapes = [f"{name}: {both}" for name, both in fit.misshapen.items()]
+    faults = {"missing": fit.missing, "not in the network": fit.unexpected, "of another shape": shapes}
     listed = "; ".join(f"{len(names)} {what} ({_first(names)})" for what, names in faults.items() if names)
     return WeightsError(
         f"{weights.source} does not fit {backbone.arch} in {backbone.spatial_dims}D. Tensors: {listed}. "

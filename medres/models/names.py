@@ -67,6 +67,16 @@ def check_arch(arch: str, *, spatial_dims: int) -> None:
         raise ModelError(f"Architecture {arch!r} {reason}.", fix=fix)
 
 
+def require_arch(arch: str) -> None:
+    """Refuse a name that is ours in neither 2D nor 3D, before it is known which of them the scans ask for.
+
+    Raises:
+        ModelError: With the reason, near names, and how to list all of them.
+    """
+    if arch not in _names(3):
+        check_arch(arch, spatial_dims=2)
+
+
 def donor_arch(arch: str, *, spatial_dims: int) -> str | None:
     """Return the timm net whose weights fit: ``arch`` itself in 2D, its inflatable 2D namesake in 3D (or None).
 
@@ -115,5 +125,4 @@ def _timm_family(arch: str) -> str:
 def _suggestion(arch: str) -> str:
     near = difflib.get_close_matches(arch.lower(), _names(2), n=4, cutoff=0.6)
     did_you_mean = f"Did you mean {', '.join(near)}? " if near else ""
-    command = "from medres.models.names import list_archs; print(*list_archs(spatial_dims=2))"
-    return f'{did_you_mean}All names: python -c "{command}".'
+    return f"{did_you_mean}All names: medres archs, and medres archs --dims 3 for volumes."

@@ -66,7 +66,7 @@ class FoldedConv(_ConvNd):
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         super()._load_from_state_dict(*args, **kwargs)
         # kept as a flag: asking the buffer at each step would wait for the device
-        self.has_offset = bool(self.offset_kernel.any())
+        self.has_offset = not self.offset_kernel.is_meta and bool(self.offset_kernel.any())
 
 
 class FoldedConv2d(FoldedConv, nn.Conv2d):
@@ -140,7 +140,7 @@ def adapt_stem(
         kernel, offset = standardise(kernel, conv.standardise_eps), torch.zeros_like(kernel[:, :1])
     if kernel.shape[1] == in_channels:
         return AdaptedStem(kernel, offset, "")
-    if kernel.shape[1] == RGB:
+    if kernel.shape[1] == RGB and len(mean) in (1, RGB) and not offset.any():
         means, stds = (tuple(values) * RGB if len(values) == 1 else values for values in (mean, std))
         weight, offset = fold_kernel(kernel, mean=means, std=stds, in_channels=in_channels)
         return AdaptedStem(weight, offset, f"RGB folded to {in_channels} channel{'s' if in_channels > 1 else ''}")

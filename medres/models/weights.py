@@ -43,6 +43,9 @@ _HUB_PREFIX = re.compile(r"^hf[-_]hub:")
 _HUB_REPOSITORY = re.compile(r"([\w.-]+/[\w.-]+)(?:@([\w./-]+))?")
 _HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 
+#: As MedicalNet names its files: resnet_50.pth, resnet_50_23dataset.pth.
+_MEDICALNET_FILE = re.compile(r"resnet_\d+(_23dataset)?\.pth")
+
 #: Licences that set no condition on what a hospital does with the weights.
 _FREE_LICENCES = ("", "apache-2.0", "bsd-3-clause", "mit")
 
@@ -68,6 +71,14 @@ class PretrainedWeights:
     std: tuple[float, ...] = IMAGENET.std
     input_size: int | None = None
     notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse statistics that do not belong together."""
+        if not self.mean or len(self.mean) != len(self.std) or min(self.std) <= 0:
+            raise WeightsError(
+                f"{self.source} has input statistics that cannot be (mean {self.mean}, std {self.std}).",
+                fix="Each needs one number a channel (or one for all), std above 0.",
+            )
 
 
 def resolve_weights(
@@ -96,16 +107,15 @@ def resolve_weights(
     if weights == "none" or (weights == "auto" and no_weights_reason(arch, spatial_dims=spatial_dims)):
         return None
     if weights == "medicalnet":
-        raise WeightsError(
-            "The weights 'medicalnet' are not available in this version: their geometry is another one.",
-            fix="Use imagenet (inflated in 3D), a file, or none.",
-        )
+        raise _is_medicalnet("The weights 'medicalnet'")
+    if weights not in ("auto", "imagenet") and Path(weights).expanduser().is_file():
+        return _from_file(Path(weights).expanduser())
     folder = _weights_folder(weights_dir)
     if weights in ("auto", "imagenet"):
         return _imagenet(arch, spatial_dims, folder)
     if _HUB_PREFIX.match(weights):
         return _from_repository(_HUB_PREFIX.sub("", weights), folder)
-    path = _local_file(weights, folder)
+    path = _in_folder(weights, folder)
     return _tagged(weights, arch, spatial_dims, folder) if path is None else _from_file(path)
 
 
@@ -157,11 +167,11 @@ def _tagged(weights: str, arch: str, spatial_dims: int, folder: Path | None) -> 
     return _download(tag, folder) if path is None else _from_file(path, tag=tag)
 
 
-def _local_file(weights: str, folder: Path | None) -> Path | None:
+def _in_folder(weights: str, folder: Path | None) -> Path | None:
     given = Path(weights).expanduser()
     if given.is_dir():
         raise WeightsError(f"{given} is a folder.", fix=f"Give one file ({', '.join(WEIGHTS_SUFFIXES)}).")
-    path = given if given.is_file() else _find(folder, [weights])
+    path = _find(folder, [weights])
     if path is None and (given.suffix in WEIGHTS_SUFFIXES or len(given.parts) > 1):
         raise WeightsError(
             f"The weights file {given} does not exist, nor does it in the weights folder ({_show(folder)}).",
@@ -181,6 +191,8 @@ def _from_file(
 ) -> PretrainedWeights:
     tag = tag or tag_of_file(path.name)
     checkpoint = read_checkpoint(path)
+    if _MEDICALNET_FILE.fullmatch(path.name) and any(tensor.ndim == 5 for tensor in checkpoint.tensors.values()):
+        raise _is_medicalnet(f"The weights {path.name} are MedicalNet's: they")
     statistics = stated_in_header(checkpoint.metadata, path.name) or stated or (tag.statistics if tag else None)
     notes = [
         hash_note(path, checkpoint.sha256),
@@ -236,6 +248,14 @@ def _stated_in_repository(repo_id: str, revision: str | None) -> InputStatistics
         return stated_in_config(hub.fetch(repo_id, "config.json", revision=revision))
     except (hub.NotFetchedError, FileNotFoundError):
         return None  # `_from_file` says that the statistics are assumed
+
+
+def _is_medicalnet(subject: str) -> WeightsError:
+    return WeightsError(
+        f"{subject} are not available in this version: their network is dilated, and this one would give "
+        "other features than those that were pretrained.",
+        fix="Use imagenet (inflated in 3D), another file, or none.",
+    )
 
 
 def _offline(what: str, url: str, save_as: str, folder: Path | None, error: Exception) -> WeightsError:

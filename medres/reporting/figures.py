@@ -10,7 +10,7 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from medres.reporting.svg import GREY, Canvas, colour_of, label_text, line_style_of, styled
+from medres.reporting.svg import GREY, INK, Canvas, colour_of, label_text, line_style_of, styled
 from medres.reporting.wording import value_with_interval
 
 Floats = npt.NDArray[np.float64]
@@ -58,7 +58,7 @@ def reliability_figure(block: Mapping[str, Any], risks: Mapping[str, tuple[Float
     columns = min(MAX_COLUMNS, len(risks))
     rows = -(-len(risks) // columns)
     canvas = Canvas(max(4.0, 3.0 * columns + 0.4), 4.3 * rows)
-    panels = canvas.panels(columns, rows=2 * rows, height_ratios=[2.4, 1.0] * rows)
+    panels = canvas.panels(columns, rows=2 * rows, height_ratios=[2.2, 1.0] * rows)
     for index, (name, (inside, outside)) in enumerate(risks.items()):
         row, column = divmod(index, columns)
         upper, lower = panels[2 * row * columns + column], panels[(2 * row + 1) * columns + column]
@@ -84,7 +84,10 @@ def confusion_figure(confusion: Mapping[str, Any]) -> str:
     canvas = Canvas(side + 0.9, side)
     (axes,) = canvas.panels(1)
     axes.grid(False)
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    edges = np.arange(len(counts) + 1) - 0.5
+    axes.pcolormesh(edges, edges, shares, cmap="Blues", vmin=0, vmax=1)  # cells, not a picture of them
+    axes.set_aspect("equal")
+    axes.invert_yaxis()
     if len(counts) <= 12:  # smaller cells hold no readable text
         _write_cells(axes, counts, shares)
     names = [label_text(name, longest=16) for name in confusion["classes"]]
@@ -160,12 +163,16 @@ def _draw_reliability(axes: Axes, bins: Sequence[Mapping[str, float]], colour: s
 
 
 def _draw_risks(axes: Axes, inside: Floats, outside: Floats, colour: str) -> None:
-    bins = [index / NUM_RISK_BINS for index in range(NUM_RISK_BINS + 1)]
-    axes.hist(outside, bins=bins, color=GREY, alpha=0.55, label="other classes")
-    axes.hist(inside, bins=bins, color=colour, alpha=0.75, label="this class")
+    """Draw the units of the class upwards and the others downwards: nothing hides behind anything."""
+    edges = np.linspace(0, 1, NUM_RISK_BINS + 1)
+    for values, sign, shade, label in ((inside, 1, colour, "this class"), (outside, -1, GREY, "other classes")):
+        counts, _ = np.histogram(values, bins=edges)
+        axes.bar(edges[:-1], sign * counts, width=1 / NUM_RISK_BINS, align="edge", color=shade, label=label)
+    axes.axhline(0, color=INK, linewidth=0.8)
     axes.set_xlim(-0.01, 1.01)
-    axes.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=4))
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.45), ncols=2, columnspacing=1.0, handlelength=1.2)
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
+    axes.yaxis.set_major_formatter(lambda value, _: f"{abs(value):.0f}")
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.4), ncols=2, columnspacing=1.0, handlelength=1.2)
 
 
 def _write_cells(axes: Axes, counts: Floats, shares: Floats) -> None:

@@ -34,10 +34,10 @@ def model_card(metrics: dict[str, Any], plan: Plan, *, arch: str, weights_source
         _section("Model", _model_lines(metrics, plan, arch, weights_source)),
         _section("Intended use", _use_lines(metrics, plan)),
         _section("Data", _data_lines(metrics)),
-        _section("Scores", [main_title(metrics) + ".", "", *_score_rows(main_block(metrics)[1])]),
+        _section("Scores", [_plain(_sentence(main_title(metrics))), "", *_score_rows(main_block(metrics)[1])]),
         *_ensemble_section(metrics),
         _section("Per class, against the rest", _class_rows(main_block(metrics)[1])),
-        _section("What is done to a scan", _plan_rows(plan)),
+        _section("Preprocessing and training plan", _plan_rows(plan)),
         _section("Limits", [f"- {limit}" for limit in limits(metrics)]),
     ]
     return "\n\n".join(parts) + "\n"
@@ -56,7 +56,7 @@ def _model_lines(metrics: dict[str, Any], plan: Plan, arch: str, weights_source:
     shape = " x ".join(str(size) for size in plan.shape)
     members = len(metrics["folds"])
     return [
-        f"- Backbone: {_plain(arch)}, {plan.spatial_dims}D, {plan.in_channels} input channel(s) of {shape}",
+        f"- Backbone: {_plain(arch)}, {plan.spatial_dims}D, input of {plan.in_channels} x {shape} (channels x size)",
         f"- Started from: {'random weights' if weights_source == 'none' else _plain(weights_source)}",
         f"- Members: {members}; the answer is the mean of their calibrated probabilities",
         "- `predicted` is the most probable class; `decision` the class that is most probable against its "
@@ -127,6 +127,10 @@ def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
 
 def _row(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}."
 
 
 def _plain(text: str) -> str:

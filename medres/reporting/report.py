@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template, select_autoescape
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from medres._version import __version__
@@ -37,6 +37,8 @@ from medres.runs.folder import RunFolder
 
 #: Reliability panels; classes beyond them are named in the tables only.
 MAX_RELIABILITY_PANELS = 12
+_CLASS_COLUMNS = ("auroc", "average_precision", "sensitivity", "specificity")
+_FOLD_COLUMNS = ("auroc", "balanced_accuracy", "brier")
 #: Parameters that are shown. A fixed list: whatever else a configuration may hold stays out of the page.
 _SHOWN_PARAMETERS = (
     "arch", "weights", "recipe", "dims", "folds", "epochs", "batch_size", "seed", "device", "precision", "unit_column",
@@ -65,33 +67,60 @@ def render_report(folder: RunFolder) -> str:
         ConfigError: A document of the run is not valid.
     """
     metrics = _read_metrics(folder)
-    name, block = main_block(metrics)
+    name, _ = main_block(metrics)
     units = read_units(folder.predictions, metrics["classes"], split="held-out" if name == "pooled" else "test")
     events = read_events(folder.events) if folder.events.is_file() else []
     return _template().render(
         name=folder.name,
         version=__version__,
         written=time.strftime("%Y-%m-%d %H:%M"),
-        metrics=metrics,
-        block=block,
-        task=_task(metrics, events),
-        plan_rows=wording.plan_rows(Plan.read(folder.plan)) if folder.plan.is_file() else [],
+        **_scores(metrics),
         errors=worst_errors(units, metrics["classes"]),
         num_units_read=len(units),
-        findings=_findings(folder),
-        class_rows=class_rows(metrics, events),
-        fingerprint_rows=fingerprint_rows(_fingerprint(folder)),
-        parameters=_parameters(events),
-        versions=_last(events, "run_started").get("versions", {}),
-        weakest=_weakest_class(metrics),
-        limits=wording.limits(metrics),
+        **_data_and_plan(folder, metrics, events),
+        **_run(metrics, events),
         **_figures(metrics, units, events),
     )
 
 
+def _scores(metrics: dict[str, Any]) -> dict[str, Any]:
+    _, block = main_block(metrics)
+    return {
+        "metrics": metrics,
+        "block": block,
+        "weakest": _weakest_class(metrics),
+        "class_columns": _CLASS_COLUMNS,
+        "class_scores": [scores[key] for scores in block["per_class"].values() for key in _CLASS_COLUMNS],
+        "fold_columns": _FOLD_COLUMNS,
+        "fold_scores": [fold["scores"][key] for fold in metrics["folds"] for key in _FOLD_COLUMNS],
+        "limits": wording.limits(metrics),
+    }
+
+
+def _data_and_plan(folder: RunFolder, metrics: dict[str, Any], events: Sequence[Event]) -> dict[str, Any]:
+    fingerprint = Fingerprint.read(folder.fingerprint) if folder.fingerprint.is_file() else None
+    return {
+        "class_rows": class_rows(metrics, events),
+        "fingerprint_rows": fingerprint_rows(fingerprint),
+        "findings": _findings(folder),
+        "plan_rows": wording.plan_rows(Plan.read(folder.plan)) if folder.plan.is_file() else [],
+    }
+
+
+def _run(metrics: dict[str, Any], events: Sequence[Event]) -> dict[str, Any]:
+    started = _last(events, "run_started")
+    given: Mapping[str, Any] = started.get("parameters", {})
+    task = f"{len(metrics['classes'])} classes: {', '.join(metrics['classes'])}"
+    return {
+        "task": f"{given['arch']} · {task}" if "arch" in given else task,
+        "parameters": {name: given[name] for name in _SHOWN_PARAMETERS if name in given},
+        "versions": started.get("versions", {}),
+    }
+
+
 def _template() -> Template:
     environment = Environment(
-        loader=PackageLoader("medres.reporting"), autoescape=select_autoescape(default=True, default_for_string=True),
+        loader=PackageLoader("medres.reporting"), autoescape=True,
         undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     environment.filters |= {
@@ -100,7 +129,9 @@ def _template() -> Template:
         "with_interval": wording.value_with_interval,
         "title_of": wording.score_title,
     }
-    environment.globals |= {"main_title": wording.main_title, "count_text": wording.count_text}
+    environment.globals |= {
+        "main_title": wording.main_title, "count_text": wording.count_text, "reasons": wording.reasons,
+    }  # fmt: skip
     return environment.get_template("report.html.j2")
 
 
@@ -113,10 +144,6 @@ def _read_metrics(folder: RunFolder) -> dict[str, Any]:
             fix="Give the folder of a finished run, such as runs/NAME.",
         ) from None
     return document
-
-
-def _fingerprint(folder: RunFolder) -> Fingerprint | None:
-    return Fingerprint.read(folder.fingerprint) if folder.fingerprint.is_file() else None
 
 
 def _figures(metrics: dict[str, Any], units: Sequence[ScoredUnit], events: Sequence[Event]) -> dict[str, Markup | None]:
@@ -145,12 +172,6 @@ def _weakest_class(metrics: dict[str, Any]) -> tuple[str, dict[str, Any]] | None
     return min(known.items(), key=lambda item: float(item[1]["value"]))
 
 
-def _task(metrics: dict[str, Any], events: Sequence[Event]) -> str:
-    arch = _last(events, "run_started").get("parameters", {}).get("arch")
-    task = f"{len(metrics['classes'])} classes: {', '.join(metrics['classes'])}"
-    return f"{arch} · {task}" if arch else task
-
-
 def _findings(folder: RunFolder) -> list[tuple[str, str, int]]:
     """Return (severity, code, count): the rest of a finding may name files and stays in the run folder."""
     if not folder.findings.is_file():
@@ -160,11 +181,6 @@ def _findings(folder: RunFolder) -> list[tuple[str, str, int]]:
         key = (finding.severity, finding.code)
         counts[key] = counts.get(key, 0) + 1
     return [(severity, code, count) for (severity, code), count in counts.items()]
-
-
-def _parameters(events: Sequence[Event]) -> dict[str, Any]:
-    given: Mapping[str, Any] = _last(events, "run_started").get("parameters", {})
-    return {name: given[name] for name in _SHOWN_PARAMETERS if name in given}
 
 
 def _last(events: Sequence[Event], kind: str) -> Event:

@@ -65,10 +65,9 @@ class Run:
     @cached_property
     def predictions(self) -> pd.DataFrame:
         """The table ``predictions.csv``; ids and labels are text."""
-        text = ["sample", "patient", "unit", "fold", "split", "label", "predicted", "decision"]
-        return pd.read_csv(
-            self.folder.predictions, dtype=dict.fromkeys(text, str), keep_default_na=False, float_precision="round_trip"
-        )
+        # all as text first: ids keep their zeros, and Python's own parsing of numbers is exact in every pandas
+        table = pd.read_csv(self.folder.predictions, dtype=str, keep_default_na=False)
+        return table.astype({name: float for name in table if str(name).startswith(("prob_", "logit_"))})
 
     @cached_property
     def plan(self) -> Plan:

@@ -151,4 +151,6 @@ def _inline(document: str, description: str) -> str:
 def _plain_tag(tag: str) -> str:
     # ids such as figure_1 come back in every figure of the page, and nothing refers to them
     tag = re.sub(r' id="[a-zA-Z.]+_\d+"', "", tag)
+    # the darkest of the palette is made lighter on a dark page
+    tag = tag.replace(PALETTE[0].lower(), f"var(--blue, {PALETTE[0].lower()})")
     return tag.replace("xlink:href", "href").replace(INK, "currentColor")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
@@ -13,7 +14,6 @@ from medres.planning.fingerprint import Fingerprint
 from medres.planning.plan import Plan
 from medres.reporting.data_summary import fingerprint_rows
 from medres.reporting.wording import (
-    count_text,
     interval_text,
     main_title,
     plan_rows,
@@ -34,7 +34,7 @@ def result_table(metrics: dict[str, Any]) -> Table:
     table = _table("Scores", ["score", "value", "95 % interval", "patients", "units", "events"], left=(0, 2))
     blocks = [(main_title(metrics), main_block(metrics)[1])]
     if metrics["pooled"] is not None and metrics["test"] is not None:
-        blocks.append((f"ensemble on the test split: {count_text(metrics['test'], metrics['unit'])}", metrics["test"]))
+        blocks.append(("ensemble, test split", metrics["test"]))
     table.title = Text(blocks[0][0])
     for index, (title, block) in enumerate(blocks):
         if index:
@@ -58,9 +58,9 @@ def per_class_table(metrics: dict[str, Any]) -> Table:
 
 
 def confusion_table(metrics: dict[str, Any]) -> Table:
-    """Return how labels (rows) were decided (columns), in units."""
+    """Return how the units of each label (rows) were decided (columns)."""
     confusion = main_block(metrics)[1]["tables"]["confusion"]
-    table = _table("Labels (rows) and decisions (columns)", ["", *confusion["classes"]])
+    table = _table("Decisions", ["label", *confusion["classes"]])
     for label, counts in zip(confusion["classes"], confusion["counts"], strict=True):
         table.add_row(Text(label), *(str(count) for count in counts))
     return table
@@ -105,7 +105,7 @@ def data_table(fingerprint: Fingerprint, *, class_counts: Mapping[str, int], num
 
 
 def _table(title: str, heads: Sequence[str], *, left: Sequence[int] = (0,)) -> Table:
-    table = Table(title=Text(title), title_justify="left", title_style="bold", header_style="bold", pad_edge=False)
+    table = Table(title=Text(title), box=SIMPLE_HEAD, title_justify="left", title_style="bold", header_style="bold")
     for index, head in enumerate(heads):
         justify: Literal["left", "right"] = "left" if index in left else "right"
         table.add_column(Text(head), justify=justify, overflow="fold")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from medres.finetuning.scoring import main_block
@@ -76,6 +77,11 @@ def value_with_interval(score: dict[str, Any], *, digits: int = 2) -> str:
     return f"{value_text(score, digits=digits)} ({bounds})"
 
 
+def reasons(scores: Iterable[dict[str, Any]]) -> list[str]:
+    """Return why some of the scores have no value or no interval, each reason once."""
+    return list(dict.fromkeys(score["reason"] for score in scores if score.get("reason")))
+
+
 def plan_rows(plan: Plan) -> list[tuple[str, str, str]]:
     """Return (choice, value, reason) of every choice that has a reason."""
     names = [name for name in plan.reasons if name in Plan.model_fields]
@@ -129,5 +135,7 @@ _LIMITS = {
         "served, can only be scored on a test split or on external data."
     ),
     "single-split": "One division into training and held-out patients: another division gives other scores.",
-    "given-split": "The scores are those of one model on the given test split; validation scans were used to choose.",
+    "given-split": (
+        "The scores are those of one model on the given test split. What was chosen was chosen on its validation scans."
+    ),
 }

@@ -11,9 +11,9 @@ from pathlib import Path
 from medres.runs.events import Event
 from medres.runs.folder import RunFolder
 from medres.tracking.failures import may_pass
+from medres.tracking.reach import without_password
 from medres.tracking.record import TrackedProcess, continued_record, save_record
 from medres.tracking.settings import mlflow_settings
-from medres.tracking.store import without_password
 from medres.tracking.writer import RunWriter, next_batch
 
 #: Events kept for a server that is away: at 5 folds of 200 epochs, ten runs' worth, and below 10 MB.

@@ -10,6 +10,7 @@ with mlflow_settings():
     from mlflow import MlflowClient
     from mlflow.data.code_dataset_source import CodeDatasetSource
     from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag
+    from mlflow.entities.model_registry import ModelVersion
     from mlflow.exceptions import MlflowException
     from mlflow.models import Model, ModelSignature
     from mlflow.pyfunc import PythonModel
@@ -17,5 +18,5 @@ with mlflow_settings():
 
 __all__ = [
     "CodeDatasetSource", "ColSpec", "Dataset", "DatasetInput", "InputTag", "Metric", "MlflowClient", "MlflowException",
-    "Model", "ModelSignature", "Param", "PythonModel", "Run", "RunTag", "Schema", "mlflow",
+    "Model", "ModelSignature", "ModelVersion", "Param", "PythonModel", "Run", "RunTag", "Schema", "mlflow",
 ]  # fmt: skip

@@ -12,7 +12,7 @@ import psutil
 
 from medres.runs.documents import Document
 from medres.runs.folder import RunFolder
-from medres.tracking.store import without_password
+from medres.tracking.reach import without_password
 
 
 class TrackedProcess(Document):

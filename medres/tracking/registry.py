@@ -17,7 +17,7 @@ from medres.deployment.manifest import MANIFEST
 from medres.errors import TrackingError
 from medres.runs.atomic import PART_PREFIX, explained_os_errors
 from medres.tracking.logged_model import BUNDLE_PATH, model_params, save_model
-from medres.tracking.mlflow_api import MlflowClient, MlflowException, mlflow
+from medres.tracking.mlflow_api import MlflowClient, MlflowException, ModelVersion, mlflow
 from medres.tracking.settings import mlflow_settings, patient_requests
 from medres.tracking.store import explained, open_client
 
@@ -125,8 +125,7 @@ def register_bundle(
         if model_id is None:
             model_id = log_bundle(client, bundle, experiment_id=experiment_id, run_id=run_id)
         _make_registered_model(client, name)
-        location = client.get_logged_model(model_id).artifact_location
-        made = client.create_model_version(name, source=location, run_id=run_id, model_id=model_id)
+        made = _make_version(client, name, model_id)
         client.set_registered_model_alias(name, alias, made.version)
         return RegisteredVersion(name=name, version=int(made.version), alias=alias, model_id=model_id)
 
@@ -194,6 +193,14 @@ def _make_registered_model(client: MlflowClient, name: str) -> None:
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
+
+
+def _make_version(client: MlflowClient, name: str, model_id: str) -> ModelVersion:
+    model = client.get_logged_model(model_id)
+    run_id = model.source_run_id
+    # without a run, MLflow would look the model up in its global store, and make one in the current folder
+    linked = model_id if run_id else None
+    return client.create_model_version(name, source=model.artifact_location, run_id=run_id, model_id=linked)
 
 
 def _location(client: MlflowClient, uri: str) -> str:

@@ -102,7 +102,7 @@ def patient_requests(seconds: int = UPLOAD_TIMEOUT_SECONDS) -> Iterator[None]:
     For use inside `mlflow_settings`.
     """
     name = "MLFLOW_HTTP_REQUEST_TIMEOUT"
-    before = os.environ[name]
+    before = os.environ.get(name, str(REQUEST_TIMEOUT_SECONDS))
     os.environ[name] = str(max(seconds, int(before)))
     try:
         yield

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import socket
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 import requests
 import sqlalchemy
@@ -17,16 +16,17 @@ from filelock import FileLock, Timeout
 from medres.errors import TrackingError
 from medres.runs.atomic import require_writable
 from medres.tracking.mlflow_api import MlflowClient, MlflowException
+from medres.tracking.reach import DATABASE_PORTS, WEB_PORTS, require_reachable, unreachable, without_password
 from medres.tracking.settings import mlflow_settings
 
-#: A server that has not taken a connection and said a word within this time counts as unreachable.
-REACH_SECONDS = 4.0
+__all__ = [
+    "experiment_id_of", "explained", "open_client", "require_reachable", "resolve_tracking_uri", "without_password",
+]  # fmt: skip
+
 #: Making a fresh database takes 4 to 6 seconds; eight processes that start together wait for one another.
 LOCK_SECONDS = 120.0
 
 _SQLITE = "sqlite:///"
-_DATABASE_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
-_WEB_PORTS = {"http": 80, "https": 443}
 _EXAMPLES = "Give --tracking-uri http://server:5000 or --tracking-uri sqlite:////folder/mlflow.db."
 
 
@@ -50,25 +50,12 @@ def resolve_tracking_uri(output: Path, given: str | None = None) -> str:
     scheme = urlsplit(uri).scheme
     if scheme == "sqlite":
         return _sqlite_uri(_sqlite_file(uri).resolve())
-    if scheme in _WEB_PORTS or scheme.split("+")[0] in _DATABASE_PORTS:
+    if scheme in WEB_PORTS or scheme.split("+")[0] in DATABASE_PORTS:
         return uri
     if scheme in ("", "file"):
         problem = f"The tracking address {uri!r} is a folder; MLflow 3 no longer keeps runs in folders."
         raise TrackingError(problem, fix=_EXAMPLES)
     raise TrackingError(f"The tracking address {without_password(uri)} has an unknown scheme.", fix=_EXAMPLES)
-
-
-def without_password(uri: str) -> str:
-    """Return the address without user name and password, for files and messages.
-
-    Example:
-        >>> without_password("https://me:secret@mlflow.hospital.org/api")
-        'https://mlflow.hospital.org/api'
-    """
-    parts = urlsplit(uri)
-    if "@" not in parts.netloc:
-        return uri
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
 def open_client(uri: str) -> MlflowClient:
@@ -84,22 +71,6 @@ def open_client(uri: str) -> MlflowClient:
         if uri.startswith(_SQLITE):
             client.search_registered_models(max_results=1)  # opens the registry half, still under the lock
         return client
-
-
-def require_reachable(uri: str) -> None:
-    """Prove within `REACH_SECONDS` that somebody answers at the address; an sqlite file always does.
-
-    Raises:
-        TrackingError: Nobody does.
-    """
-    parts = urlsplit(uri)
-    if parts.scheme == "sqlite" or parts.hostname is None:
-        return
-    port = parts.port or _WEB_PORTS.get(parts.scheme) or _DATABASE_PORTS[parts.scheme.split("+")[0]]
-    try:
-        _knock(parts.scheme, parts.hostname, port)
-    except OSError as error:
-        raise _unreachable(uri, str(error) or type(error).__name__) from error
 
 
 def experiment_id_of(client: MlflowClient, uri: str, name: str) -> str:
@@ -126,7 +97,7 @@ def explained(uri: str) -> Iterator[None]:
     try:
         yield
     except (MlflowException, sqlalchemy.exc.SQLAlchemyError, requests.RequestException) as error:
-        raise _unreachable(uri, _first_line(error)) from error
+        raise unreachable(uri, _first_line(error)) from error
 
 
 def _create_experiment(client: MlflowClient, uri: str, name: str) -> str:
@@ -157,25 +128,6 @@ def _first_use(uri: str) -> Iterator[None]:
             f"Another process has held {file}.lock for {LOCK_SECONDS:.0f} seconds.",
             fix="Wait for it, or delete the lock file if no medres process is running.",
         ) from None
-
-
-def _knock(scheme: str, host: str, port: int) -> None:
-    """Connect and, on a web server, wait for the first byte of an answer: some accept and stay silent."""
-    with socket.create_connection((host, port), timeout=REACH_SECONDS / 2) as connection:
-        if scheme != "http":  # the first words of TLS and of databases are left to their own clients
-            return
-        connection.settimeout(REACH_SECONDS / 2)
-        request = f"GET /health HTTP/1.1\r\nHost: {host}:{port}\r\nConnection: close\r\n\r\n"
-        connection.sendall(request.encode())
-        if not connection.recv(1):
-            raise ConnectionError("it closed the connection without an answer")
-
-
-def _unreachable(uri: str, reason: str) -> TrackingError:
-    return TrackingError(
-        f"MLflow at {without_password(uri)} does not work: {reason}.",
-        fix="Check the address and the server; without --tracking-uri runs are kept in an sqlite file.",
-    )
 
 
 def _first_line(error: Exception) -> str:

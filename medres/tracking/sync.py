@@ -13,9 +13,10 @@ from medres.runs.folder import RunFolder
 from medres.runs.progress import Progress, Silent
 from medres.tracking.failures import may_pass
 from medres.tracking.mirror import MirrorSummary
+from medres.tracking.reach import without_password
 from medres.tracking.record import continued_record, load_record
 from medres.tracking.settings import mlflow_settings, patient_requests
-from medres.tracking.store import explained, resolve_tracking_uri, without_password
+from medres.tracking.store import explained, resolve_tracking_uri
 from medres.tracking.writer import RunWriter, next_batch
 
 DEFAULT_EXPERIMENT = "medres"

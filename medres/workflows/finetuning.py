@@ -22,6 +22,7 @@ from medres.finetuning.fold_training import FoldOutcome, FoldTrainer
 from medres.finetuning.predictions import write_predictions
 from medres.finetuning.scoring import flat_scores, score_run
 from medres.finetuning.trainer import Trainer
+from medres.models.names import require_arch
 from medres.reporting.report import write_report
 from medres.reporting.result import Run
 from medres.runs.atomic import atomic_write_json, require_writable
@@ -177,6 +178,7 @@ def _prepare(config: FinetuneConfig, folder: RunFolder, progress: Progress) -> _
     """Read, check, plan and prepare; a refusal before any training leaves no half-made run behind."""
     log = folder.event_log()
     try:
+        require_arch(config.arch)
         if config.register_name:
             check_names(config.register_name)
         require_writable(config.cache_folder)

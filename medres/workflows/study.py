@@ -23,6 +23,9 @@ from medres.runs.folder import RunFolder
 from medres.runs.progress import Progress
 from medres.runs.pseudonyms import Pseudonyms
 
+#: Sources that are named after their kind; a label table is named after its file, and file names stay here.
+_KINDS_OF_SOURCE = frozenset({"class folders", "MedMNIST .npz"})
+
 
 @dataclass(frozen=True, kw_only=True)
 class Study:
@@ -90,7 +93,7 @@ def data_event(study: Study, pseudonyms: Pseudonyms) -> dict[str, Any]:
         "num_patients": table.num_patients,
         "num_units": len({unit_of(scan, pseudonyms) for scan in table}),
         "classes": table.class_counts(),
-        "source": table.source,
+        "source": table.source if table.source in _KINDS_OF_SOURCE else "label table",
         "unit": table.unit_column or "scan",
         "split": study.folding.kind,
         "findings": dict(Counter(finding.code for finding in study.survey.findings)),

@@ -13,20 +13,22 @@ from medres.models.factory import create_model, list_archs
 from medres.models.timm_networks import build_timm_backbone
 
 #: One or more of each family that is small enough for every run of the tests; the others are marked slow.
-FAST_2D = (
-    "ecaresnet26t ecaresnet50d_pruned ecaresnetlight ecaresnext26t_32x4d res2net50_14w_8s res2net50_26w_4s res2net50d "
-    "res2next50 resnest14d resnest26d resnest50d_1s4x24d resnet10t resnet14t resnet18 resnet18d resnet26 resnet26d "
-    "resnet26t resnet34 resnet34d resnet50 resnet50_gn resnet50c resnet50d resnet50t resnetaa34d resnetaa50 "
-    "resnetblur18 resnetblur50 resnetrs50 resnetv2_18 resnetv2_18d resnetv2_34 resnetv2_34d resnetv2_50 resnetv2_50d "
-    "resnetv2_50d_evos resnetv2_50d_frn resnetv2_50d_gn resnetv2_50t resnetv2_50x1_bit resnext50_32x4d seresnet18 "
-    "seresnet34 seresnet50 seresnext26t_32x4d skresnet18 skresnet34 test_resnet"
-).split()
+FAST_2D = [
+    "ecaresnet26t", "ecaresnet50d_pruned", "ecaresnetlight", "ecaresnext26t_32x4d", "res2net50_14w_8s",
+    "res2net50_26w_4s", "res2net50d", "res2next50", "resnest14d", "resnest26d", "resnest50d_1s4x24d", "resnet10t",
+    "resnet14t", "resnet18", "resnet18d", "resnet26", "resnet26d", "resnet26t", "resnet34", "resnet34d",
+    "resnet50", "resnet50_gn", "resnet50c", "resnet50d", "resnet50t", "resnetaa34d", "resnetaa50", "resnetblur18",
+    "resnetblur50", "resnetrs50", "resnetv2_18", "resnetv2_18d", "resnetv2_34", "resnetv2_34d", "resnetv2_50",
+    "resnetv2_50d", "resnetv2_50d_evos", "resnetv2_50d_frn", "resnetv2_50d_gn", "resnetv2_50t",
+    "resnetv2_50x1_bit", "resnext50_32x4d", "seresnet18", "seresnet34", "seresnet50", "seresnext26t_32x4d",
+    "skresnet18", "skresnet34", "test_resnet",
+]  # fmt: skip
 
 #: 128 million parameters and more: their cuts are compared, their gradients and copies would need many gigabytes.
-GIANTS = (
-    "resnetrs350 resnetrs420 resnetv2_50x3_bit resnetv2_101x3_bit resnetv2_152x2_bit resnetv2_152x4_bit "
-    "resnext101_32x16d resnext101_32x32d seresnextaa201d_32x8d"
-).split()
+GIANTS = [
+    "resnetrs350", "resnetrs420", "resnetv2_50x3_bit", "resnetv2_101x3_bit", "resnetv2_152x2_bit",
+    "resnetv2_152x4_bit", "resnext101_32x16d", "resnext101_32x32d", "seresnextaa201d_32x8d",
+]  # fmt: skip
 
 FAST_3D = ("resnet10", "resnet18", "resnet34", "resnet50")
 
@@ -49,10 +51,10 @@ def _marked(case: tuple[int, str]) -> object:
 
 
 @pytest.fixture(scope="module", params=[_marked(case) for case in CASES])
-def model(request: pytest.FixtureRequest) -> Iterator[ClassificationModel]:
+def model(request: pytest.FixtureRequest) -> ClassificationModel:
     dims, arch = request.param
     torch.manual_seed(0)
-    yield create_model(arch, spatial_dims=dims, num_classes=3).eval()
+    return create_model(arch, spatial_dims=dims, num_classes=3).eval()
 
 
 def _input(model: ClassificationModel) -> torch.Tensor:
@@ -73,7 +75,9 @@ def test_shapes(model: ClassificationModel) -> None:
 
 def test_every_tensor_has_exactly_one_stage(model: ClassificationModel) -> None:
     assert model.stages == STAGES
-    prefixes = {stage: {id(t) for t in model.split_at(stage)[0].state_dict(keep_vars=True).values()} for stage in STAGES}
+    prefixes = {
+        stage: {id(t) for t in model.split_at(stage)[0].state_dict(keep_vars=True).values()} for stage in STAGES
+    }
     found = set()
     for name, tensor in model.state_dict(keep_vars=True).items():
         stage = model.stage_of(name)

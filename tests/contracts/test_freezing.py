@@ -6,14 +6,14 @@ import copy
 
 import pytest
 import torch
-from medres.models.classifier import ClassificationModel
-from medres.models.factory import create_model
 from torch.nn.modules.batchnorm import _NormBase
 
 from medres.errors import ModelError
 from medres.finetuning.freezing import freeze_to, thaw
 from medres.finetuning.parameter_groups import parameter_groups
 from medres.finetuning.stages import Stage
+from medres.models.classifier import ClassificationModel
+from medres.models.factory import create_model
 
 FAMILIES = [
     ("resnet18", 2),

@@ -59,7 +59,7 @@ def test_a_bundle_holds_no_pickle_no_scan_and_no_path(tiny: Tiny) -> None:
 def test_the_golden_case_is_synthetic_and_calibrated(tiny: Tiny) -> None:
     golden = safetensors.numpy.load_file(tiny.bundle / "golden.safetensors")
     assert golden["prepared"].dtype == np.int16
-    assert golden["prepared"].shape == (1, 1, 32, 32, 32)
+    assert golden["prepared"].shape == (1, 1, 16, 16, 16)
     np.testing.assert_allclose(golden["probabilities"].sum(axis=1), 1)
     offset = np.linspace(-0.2, 0.3, 2)
     shifted = (golden["logits"][1].astype(np.float64) - offset) / 1.5

@@ -137,6 +137,20 @@ def test_spacing_outside_of_the_training_range_is_told(tiny: Tiny, tmp_path: Pat
     assert "in training it was" in findings[0]
 
 
+@pytest.mark.parametrize("axes", [(0, 1, 2), (2, 0, 1), (1, 0, 2)])
+def test_the_finding_about_spacing_names_the_axis_of_the_patient_not_of_the_file(
+    tiny: Tiny, tmp_path: Path, axes: tuple[int, int, int]
+) -> None:
+    source = nibabel.load(tiny.table.scans[-1].path)
+    superior = nibabel.aff2axcodes(source.affine)
+    thick = next(n for n, letter in enumerate(superior) if letter in "SI")
+    affine = source.affine @ np.diag([3.0 if n == thick else 1.0 for n in range(3)] + [1.0])
+    permuted = affine[:, [*axes, 3]]
+    nibabel.save(nibabel.Nifti1Image(np.asarray(source.dataobj).transpose(axes), permuted), tmp_path / "thick.nii.gz")
+    findings = Predictor(tiny.bundle, member=1).predict([tmp_path / "thick.nii.gz"]).findings[0]
+    assert [finding.split(" is ")[0] for finding in findings] == ["Its spacing along D"]
+
+
 def test_the_csv_holds_every_digit_and_empty_cells_for_what_failed(tiny: Tiny, tmp_path: Path) -> None:
     (tmp_path / "broken.nii").write_bytes(b"x")
     found = Predictor(tiny.bundle).predict([tiny.table.scans[0].path, tmp_path / "broken.nii"])
@@ -171,6 +185,21 @@ def test_a_loaded_bundle_serves_several_predictors(tiny: Tiny) -> None:
     assert np.abs(both[0] - both[1]).max() > 1e-3
     with pytest.raises(BundleError, match="without member 1"):
         Predictor(load_bundle(tiny.bundle, folds=[0]), member=1)
+
+
+def test_an_ensemble_needs_all_its_members(tiny: Tiny) -> None:
+    with pytest.raises(BundleError, match="without all its members"):
+        Predictor(load_bundle(tiny.bundle, folds=[0]))
+
+
+def test_an_answer_that_is_not_finite_is_none(tiny: Tiny) -> None:
+    bundle = load_bundle(tiny.bundle)
+    with torch.no_grad():
+        bundle.members[1].model.head.bias[0] = float("nan")
+    found = Predictor(bundle).predict(tiny.table)
+    assert found.num_failed == len(tiny.table)
+    assert set(found.predicted) == set(found.decision) == {None}
+    assert "no finite answer" in found.findings[0][0]
 
 
 @pytest.mark.parametrize(

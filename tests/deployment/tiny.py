@@ -78,7 +78,7 @@ def tiny_arch(kind: Kind) -> str:
 def tiny_plan(kind: Kind) -> Plan:
     if kind == "images 2D":
         return Plan(
-            spatial_dims=2, modality="other", shape=(64, 64), in_channels=1, batch_size=4,
+            spatial_dims=2, modality="other", shape=(32, 32), in_channels=1, batch_size=4,
             intensity=Intensity(scheme="scaled", scale_range=(0.0, 255.0)), augmentation=Augmentation(),
         )  # fmt: skip
     schemes: dict[Kind, Any] = {
@@ -86,8 +86,8 @@ def tiny_plan(kind: Kind) -> Plan:
         "MR 3D": {"scheme": "robust_zscore"},
     }
     return Plan(
-        spatial_dims=3, modality="CT" if kind == "CT 3D" else "MR", orientation="SPL", spacing_mm=(4.0, 4.0, 4.0),
-        shape=(32, 32, 32), in_channels=2 if kind == "CT 3D" else 1, batch_size=4,
+        spatial_dims=3, modality="CT" if kind == "CT 3D" else "MR", orientation="SPL", spacing_mm=(8.0, 8.0, 8.0),
+        shape=(16, 16, 16), in_channels=2 if kind == "CT 3D" else 1, batch_size=4,
         intensity=Intensity(**schemes[kind]), augmentation=Augmentation(),
     )  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""One thread: these nets are small, and threads that wait for each other on a shared machine cost more than they give."""
+"""One thread: the nets are small, and threads that wait for each other on a shared machine cost more than they give."""
 
 from __future__ import annotations
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
 import timm
 import torch
 from safetensors.torch import save_file
@@ -61,3 +62,11 @@ def as_grey(
     """Return grey values as a folded net expects them: one scalar mean and deviation, repeated over its channels."""
     scaled = (values - sum(mean) / len(mean)) / (sum(std) / len(std))
     return scaled.repeat(1, channels, *[1] * (values.ndim - 2))
+
+
+def point_hub_to(address: str, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the hub's client ask another host, and keep what it gets in another folder."""
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", address)
+    template = f"{address}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+    monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", template)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))

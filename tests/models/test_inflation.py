@@ -21,7 +21,9 @@ def test_mean_inflation_of_a_kernel_answers_a_constant_volume_as_its_slice(size:
     kernel = torch.randn(4, 2, size, size)
     image = torch.randn(1, 2, 20, 20)
     inflated = inflate_kernel(kernel, size)
-    response = F.conv3d(image.unsqueeze(2).expand(-1, -1, size + 4, -1, -1), inflated, padding=(0, size // 2, size // 2))
+    response = F.conv3d(
+        image.unsqueeze(2).expand(-1, -1, size + 4, -1, -1), inflated, padding=(0, size // 2, size // 2)
+    )
     assert inflated.shape == (4, 2, size, size, size)
     expected = F.conv2d(image, kernel, padding=size // 2).unsqueeze(2).expand_as(response)
     torch.testing.assert_close(response, expected, rtol=1e-4, atol=1e-4)

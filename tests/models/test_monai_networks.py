@@ -61,7 +61,9 @@ def test_every_shortcut_passes_gradient() -> None:
 
 
 def test_telemetry_is_off_before_monai_imports_mlflow() -> None:
-    environment = {key: value for key, value in os.environ.items() if key not in ("MLFLOW_DISABLE_TELEMETRY", "DO_NOT_TRACK")}
+    environment = {
+        key: value for key, value in os.environ.items() if key not in ("MLFLOW_DISABLE_TELEMETRY", "DO_NOT_TRACK")
+    }
     code = (
         "import os, sys, medres.models.factory as f; assert 'monai' not in sys.modules; "
         "f.create_model('resnet10', spatial_dims=3, num_classes=2); "

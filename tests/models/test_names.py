@@ -31,7 +31,7 @@ def test_3d_names() -> None:
 @pytest.mark.parametrize(
     ("arch", "spatial_dims", "words"),
     [
-        ("resent50", 2, ["not known", "Did you mean resnet50", "list_archs"]),
+        ("resent50", 2, ["not known", "Did you mean resnet50", "medres archs"]),
         ("ResNet50", 2, ["Did you mean resnet50"]),
         ("resnet50d", 3, ["exists in 2D only", "resnet10, resnet18, resnet34, resnet50, resnet101, resnet152"]),
         ("resnet10", 2, ["exists in 3D only", "resnet10t"]),
@@ -42,7 +42,7 @@ def test_3d_names() -> None:
         ("tv_resnet50", 2, ["gave up", "Type resnet50 with weights resnet50.tv_in1k"]),
         ("resnet50.a1_in1k", 2, ["Type arch resnet50 and weights resnet50.a1_in1k"]),
         ("resnet50.a1_in1k", 3, ["Type arch resnet50 and weights resnet50.a1_in1k"]),
-        ("", 2, ["not known", "list_archs"]),
+        ("", 2, ["not known", "medres archs"]),
     ],
 )
 def test_refusals(arch: str, spatial_dims: int, words: list[str]) -> None:

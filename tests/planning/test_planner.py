@@ -81,6 +81,13 @@ def test_the_order_and_the_names_of_the_scans_do_not_matter(name: str, machine) 
     assert plan_of(fingerprint(scans), machine=machine) == plan_of(renamed, machine=machine)
 
 
+@pytest.mark.parametrize("name", examples.DATA_SETS)
+def test_a_little_more_free_memory_changes_nothing(name: str) -> None:
+    found = fingerprint(examples.DATA_SETS[name]())
+    plans = [plan_of(found, machine=GPU.model_copy(update={"memory_bytes": gib * 2**30})) for gib in (20, 21)]
+    assert plans[0].digest() == plans[1].digest()
+
+
 def test_isotropic_chest_ct() -> None:
     plan = plan_of(fingerprint(examples.chest_ct()), pretrained=True, machine=GPU)
     assert (plan.modality, plan.orientation, plan.crop, plan.spatial_dims) == ("CT", "SPL", "foreground", 3)

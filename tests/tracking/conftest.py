@@ -15,10 +15,12 @@ from tests.tracking.faults import Wire, free_port, wait_for
 __all__ = ["tiny"]
 
 
-@pytest.fixture(autouse=True)
-def _no_tracking_variables(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in os.environ if name.startswith("MLFLOW_")]:
-        monkeypatch.delenv(name)
+@pytest.fixture(autouse=True, scope="session")
+def _no_tracking_variables() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        for name in [name for name in os.environ if name.startswith("MLFLOW_")]:
+            monkeypatch.delenv(name)
+        yield
 
 
 @pytest.fixture(scope="session")

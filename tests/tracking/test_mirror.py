@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from medres.runs.events import read_events
+from medres.runs.events import Event, Listener, read_events
 from medres.runs.folder import RunFolder
 from medres.tracking import mirror as mirror_module
 from medres.tracking.mirror import MirrorSummary, MlflowMirror
@@ -19,7 +19,8 @@ from medres.tracking.sync import sync_run
 from tests.tracking.faults import Mode, Wire
 from tests.tracking.runs import CANARY, LOCAL, PUBLIC, make_run_folder, play, training_events
 
-#: No call of the training loop may wait longer than this for its mirror; writing the event itself is in it.
+#: No call of the training loop may wait longer than this for its mirror (seconds; a lock is held for microseconds,
+#: the rest is for a machine that is busy with other tests).
 LONGEST_CALL = 0.5
 
 
@@ -39,6 +40,15 @@ def start(folder: RunFolder, uri: str, **options: Any) -> MlflowMirror:
     return MlflowMirror(uri, experiment="medres", run_name=folder.name, output=folder.path.parent, **options)
 
 
+def quick(listener: Listener) -> Listener:
+    def timed(event: Event) -> None:
+        started = time.perf_counter()
+        listener(event)
+        assert time.perf_counter() - started < LONGEST_CALL
+
+    return timed
+
+
 def record_run(
     folder: RunFolder,
     uri: str,
@@ -49,9 +59,9 @@ def record_run(
 ) -> tuple[MirrorSummary, float]:
     """Play a run with its mirror and return the summary and what the closing took."""
     log, mirror = folder.event_log(), start(folder, uri, **options)
-    log.subscribe(mirror.listen)
+    log.subscribe(quick(mirror.listen))
     for kind, fields in events or training_events():
-        assert play(log, [(kind, fields)]) < LONGEST_CALL
+        log.append(kind, **fields)
         during(kind)
     started = time.monotonic()
     return mirror.close(), time.monotonic() - started
@@ -194,13 +204,13 @@ def test_training_goes_on_when_the_server_goes_away_and_a_replay_makes_up_for_it
 ) -> None:
     mirror = start(folder, wire.uri)
     log = folder.event_log()
-    log.subscribe(mirror.listen)
+    log.subscribe(quick(mirror.listen))
     events = list(training_events())
-    assert play(log, events[:6]) < LONGEST_CALL
+    play(log, events[:6])
     while not mirror._counts["sent"]:
         time.sleep(0.05)
     wire.cut(mode)
-    assert play(log, events[6:]) < LONGEST_CALL
+    play(log, events[6:])
     started = time.monotonic()
     summary = mirror.close()
     assert time.monotonic() - started <= 10

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-import os
 import sqlite3
+import tempfile
 from pathlib import Path
 from shutil import copyfile, rmtree
 from typing import Any
@@ -46,14 +46,16 @@ def store(tmp_path: Path, sqlite_template: Path) -> Store:
 
 @pytest.mark.parametrize("place", ["sqlite", "server"])
 def test_a_registered_bundle_comes_back_whole(
-    tiny: Tiny, tmp_path: Path, place: str, request: pytest.FixtureRequest
+    tiny: Tiny, tmp_path: Path, place: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = request.getfixturevalue("store") if place == "sqlite" else Store(request.getfixturevalue("wire").uri)
-    before, beside = set(os.listdir("/tmp")), set(tiny.bundle.parent.iterdir())
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    beside = set(tiny.bundle.parent.iterdir())
     made = store.register(tiny.bundle, f"ct nodules {place}")
     assert (made.version, made.alias, made.uri) == (1, "candidate", f"models:/ct nodules {place}@candidate")
     assert set(tiny.bundle.parent.iterdir()) == beside
-    assert not {name for name in set(os.listdir("/tmp")) - before if not name.startswith("pytest")}
+    assert not list((tmp_path / "tmp").iterdir())
     model = store.client.get_logged_model(made.model_id)
     assert str(model.status) == "READY"
     assert model.params["arch"] == "resnet10"
@@ -86,7 +88,18 @@ def test_each_registration_is_a_version_and_the_alias_moves_on(tiny: Tiny, store
     assert second.model_id == first.model_id  # logged already, not uploaded again
     by_alias = {alias: store.client.get_model_version_by_alias("nodules", alias).version for alias in
                 ("candidate", "champion")}  # fmt: skip
-    assert by_alias == {"candidate": 1, "champion": 3} or by_alias == {"candidate": "1", "champion": "3"}
+    assert {alias: int(number) for alias, number in by_alias.items()} == {"candidate": 1, "champion": 3}
+
+
+def test_a_bundle_without_a_run_is_registered_and_leaves_nothing_in_the_current_folder(
+    tiny: Tiny, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    made = register_bundle(store.client, tiny.bundle, name="nodules", experiment_id=store.experiment_id)
+    folder = fetch_model(made.uri, tracking_uri=store.uri, cache=tmp_path / "cache")
+    assert load_bundle(folder, verify=False).manifest == tiny.manifest
+    assert not list((tmp_path / "here").iterdir())
 
 
 def test_a_logged_model_holds_no_pickle_no_example_and_no_local_path(tiny: Tiny, store: Store, tmp_path: Path) -> None:

@@ -9,7 +9,9 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from shutil import copyfile
 from typing import Any
 
 import nibabel
@@ -21,7 +23,9 @@ from medres.deployment.predictor import Predictor
 from medres.tracking import served_model
 from medres.tracking.logged_model import save_model
 from medres.tracking.mlflow_api import mlflow
+from medres.tracking.registry import register_bundle
 from medres.tracking.served_model import BAD_PATH, DOES_NOT_FIT, NEEDS_ONE, NO_PATHS, NOT_A_SCAN, allowed_path
+from medres.tracking.store import experiment_id_of, open_client
 from tests.deployment.tiny import Tiny, make_tiny
 from tests.tracking.faults import free_port
 
@@ -260,30 +264,39 @@ def test_no_answer_repeats_what_was_sent_or_shows_the_inside(app: Any, body: Any
         assert all(row["prob_benign"] is None for row in answer.json()["predictions"])
 
 
-@pytest.mark.slow
-def test_mlflow_models_serve_answers(tiny: Tiny, model_folder: Path, expected: Any, tmp_path: Path) -> None:
-    port = free_port()
-    environment = {**os.environ, "MEDRES_SERVE_ROOT": str(tiny.table.root), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", str(model_folder), "--env-manager", "local",
+def test_a_registered_model_is_served_by_mlflow_itself(
+    tiny: Tiny, sqlite_template: Path, expected: Any, tmp_path: Path
+) -> None:
+    copyfile(sqlite_template, tmp_path / "mlflow.db")
+    uri, port = f"sqlite:///{tmp_path}/mlflow.db", free_port()
+    client = open_client(uri)
+    experiment = experiment_id_of(client, uri, "medres")
+    made = register_bundle(client, tiny.bundle, name="nodules", experiment_id=experiment)
+    environment = {
+        **os.environ, "MLFLOW_TRACKING_URI": uri, "MEDRES_SERVE_ROOT": str(tiny.table.root), "OMP_NUM_THREADS": "1",
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",  # MLflow calls uvicorn by its name
+    }  # fmt: skip
+    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", made.uri, "--env-manager", "local",
                "--host", "127.0.0.1", "--port", str(port)]  # fmt: skip
     with (tmp_path / "log").open("wb") as log:
         server = subprocess.Popen(
             command, cwd=tmp_path, env=environment, stdout=log, stderr=log, start_new_session=True
         )
     try:
-        _wait_for_ping(port)
+        _wait_for_ping(port, server)
         bodies = [*request_bodies(tiny), {"dataframe_records": [{"path": str(scan.path)} for scan in tiny.table]}]
         for body in bodies:
             answer = _post(port, body)
             np.testing.assert_allclose(probabilities(answer["predictions"]), expected.probabilities, atol=1e-5)
     finally:
-        os.killpg(server.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.killpg(server.pid, signal.SIGKILL)
         server.wait()
 
 
-def _wait_for_ping(port: int) -> None:
+def _wait_for_ping(port: int, server: subprocess.Popen[bytes]) -> None:
     end = time.monotonic() + 120
-    while time.monotonic() < end:
+    while time.monotonic() < end and server.poll() is None:
         try:
             urllib.request.urlopen(f"http://127.0.0.1:{port}/ping", timeout=2).close()
             return

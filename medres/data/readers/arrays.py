@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import lzma
 import math
+import struct
 import threading
 import zipfile
 import zlib
@@ -112,19 +114,27 @@ class _ArrayCache:
 _ARRAYS = _ArrayCache(MAX_CACHED_BYTES)
 
 
+# whatever zipfile raises on damaged bytes
+_ZIP_ERRORS = (
+    zipfile.BadZipFile,
+    zipfile.LargeZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    EOFError,
+    NotImplementedError,  # an unknown compression
+    RuntimeError,  # encryption
+    ValueError,  # offsets that cannot be
+    OverflowError,
+)
+
+
 @contextmanager
 def _archive(source: Path | BinaryIO) -> Iterator[zipfile.ZipFile]:
     try:
         with zipfile.ZipFile(source) as archive:
             yield archive
-    except (
-        zipfile.BadZipFile,
-        zipfile.LargeZipFile,
-        zlib.error,
-        EOFError,
-        NotImplementedError,
-        RuntimeError,
-    ) as error:
+    except _ZIP_ERRORS as error:
         raise UnreadableScanError(f"is damaged or no .npz file ({error})", fix=_FIX_COPY) from error
 
 
@@ -235,17 +245,18 @@ def _placement(geometry: dict[str, Array], *, num_axes: int) -> Placement:
         place = place_volume(geometry["affine"].astype(np.float64))
     if "spacing" not in geometry:
         return place
-    spacing = plausible_spacing(geometry["spacing"].ravel().tolist())
-    if spacing is None or len(spacing) != num_axes:
-        raise UnreadableScanError(
-            f"has the spacing {geometry['spacing'].tolist()}",
-            fix=f"Give {num_axes} sizes in mm, one a spatial axis.",
-        )
+    spacing = _given_spacing(geometry["spacing"], num_axes=num_axes)
     if place.spacing_mm is None:
         return Placement(spacing_mm=spacing)
     if not np.allclose(place.spacing_mm, spacing, rtol=0.01):
-        raise UnreadableScanError(
-            f"has the spacing {list(spacing)}, but its affine says {list(place.spacing_mm)}",
-            fix="Save one of them.",
-        )
+        found = f"has the spacing {list(spacing)}, but its affine says {list(place.spacing_mm)}"
+        raise UnreadableScanError(found, fix="Save one of them.")
     return place
+
+
+def _given_spacing(values: Array, *, num_axes: int) -> tuple[float, ...]:
+    spacing = plausible_spacing(values.ravel().tolist())
+    if spacing is None or len(spacing) != num_axes:
+        fix = f"Give {num_axes} sizes in mm, one a spatial axis."
+        raise UnreadableScanError(f"has the spacing {values.tolist()}", fix=fix)
+    return spacing

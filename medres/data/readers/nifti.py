@@ -99,8 +99,9 @@ def scaled(voxels: npt.NDArray[Any], *, slope: float, intercept: float) -> npt.N
         wide = voxels.dtype.itemsize > 4 or (voxels.dtype.kind in "iu" and voxels.dtype.itemsize > 2)
         target = np.dtype(np.float64 if wide else np.float32)
     values = voxels.astype(target)
-    values *= target.type(slope)
-    values += target.type(intercept)
+    with np.errstate(over="ignore", invalid="ignore"):  # what overflows is infinite, and refused as that
+        values *= target.type(slope)
+        values += target.type(intercept)
     return values
 
 

@@ -146,14 +146,15 @@ def placement(header: Header, axes: tuple[int, ...]) -> Placement:
     """
     unit = _MM_OF_UNIT.get(int(header["xyzt_units"]) & 7, 1.0)
     notes = () if unit == 1.0 else (f"units: lengths are given in units of {unit:g} mm and were converted",)
-    affine, more = _coded_affine(header)
-    if affine is None:
-        return _placement_without_affine(header, axes, unit, notes)
-    affine[:3] *= unit
-    if len(axes) == 3:
-        return place_volume(affine, notes=notes + more)
-    norms = np.linalg.norm(affine[:3, :3], axis=0)
-    return Placement(spacing_mm=plausible_spacing([norms[axis] for axis in axes]), notes=notes)
+    with np.errstate(over="ignore", invalid="ignore"):  # damaged numbers are refused by their values
+        affine, more = _coded_affine(header)
+        if affine is None:
+            return _placement_without_affine(header, axes, unit, notes)
+        affine[:3] *= unit
+        if len(axes) == 3:
+            return place_volume(affine, notes=notes + more)
+        norms = np.linalg.norm(affine[:3, :3], axis=0)
+        return Placement(spacing_mm=plausible_spacing([norms[axis] for axis in axes]), notes=notes)
 
 
 def _placement_without_affine(header: Header, axes: tuple[int, ...], unit: float, notes: tuple[str, ...]) -> Placement:

@@ -20,6 +20,9 @@ MAX_SHEAR_DEGREES = 1.0
 # From electron microscopy to a slice a decimetre thick; beyond it the number is no spacing in mm.
 _PLAUSIBLE_MM = (1e-5, 100.0)
 
+# A thousand kilometres: what lies farther off is a damaged number (and NaN is not smaller than anything).
+_FARTHEST_MM = 1e9
+
 
 @dataclass(frozen=True, kw_only=True)
 class Placement:
@@ -50,8 +53,8 @@ def place_volume(affine: Affine, *, notes: tuple[str, ...] = ()) -> Placement:
         >>> place_volume(np.diag([-0.7, -0.7, 5.0, 1.0])).spacing_mm
         (0.7, 0.7, 5.0)
     """
-    if affine.shape != (4, 4) or not np.isfinite(affine).all():
-        raise UnreadableScanError("has an affine that is not 4x4 finite numbers", fix=_FIX_AFFINE)
+    if affine.shape != (4, 4) or not (np.abs(affine) < _FARTHEST_MM).all():
+        raise UnreadableScanError("has an affine that is not 4x4 finite numbers of millimetres", fix=_FIX_AFFINE)
     spacing = tuple(float(norm) for norm in np.linalg.norm(affine[:3, :3], axis=0))
     if min(spacing) < _PLAUSIBLE_MM[0]:
         raise UnreadableScanError(f"has a singular affine: spacing {_text(spacing)} mm", fix=_FIX_AFFINE)

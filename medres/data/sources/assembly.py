@@ -19,7 +19,7 @@ def assemble(draft: Draft, options: Options) -> ScanTable:
 
     Raises:
         DataError: There are fewer than two classes, or units and patients contradict each other.
-        UsageError: Options contradict each other or the data.
+        UsageError: Options contradict each other.
     """
     scans, patients_given = _with_patients(draft, options)
     if draft.unit_column:
@@ -67,12 +67,12 @@ def _classes(scans: Sequence[Scan], draft: Draft, positive: str | None) -> tuple
 
 def _positive_last(classes: tuple[str, ...], positive: str) -> tuple[str, ...]:
     if len(classes) != 2:
-        raise UsageError(
+        raise DataError(
             f"--positive {positive} needs exactly two classes; there are {len(classes)}: {first_of(classes)}.",
             fix="Leave it out: with more classes each one is scored against the rest.",
         )
     if positive not in classes:
-        raise UsageError(f"--positive {positive} is not a class.", fix=f"Choose {classes[0]} or {classes[1]}.")
+        raise DataError(f"--positive {positive} is not a class.", fix=f"Choose {classes[0]} or {classes[1]}.")
     return (*(label for label in classes if label != positive), positive)
 
 
@@ -86,7 +86,11 @@ def _check_units(scans: Sequence[Scan], draft: Draft, *, patients_given: bool) -
             f"{counted(len(two_labels), 'unit')} ('{draft.unit_column}') with two labels: {first_of(two_labels)}.",
             fix="A unit is scored as one and has one label: correct the labels, or choose a finer --unit-column.",
         )
-    if not patients_given and len(by_unit) < len(scans):
+    _check_patients_of_units(by_unit, draft, patients_given=patients_given)
+
+
+def _check_patients_of_units(by_unit: Mapping[str, Sequence[Scan]], draft: Draft, *, patients_given: bool) -> None:
+    if not patients_given and any(len(scans) > 1 for scans in by_unit.values()):
         raise DataError(
             f"Units ('{draft.unit_column}') hold several scans, but no patient ids were given, so that a split could "
             "tear a unit apart.",

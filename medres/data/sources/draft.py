@@ -39,7 +39,7 @@ class Options:
         """Refuse options that name columns, where there is no table.
 
         Raises:
-            UsageError: Naming the option.
+            DataError: Naming the option.
         """
         given = {
             "--label-column": self.label_column if self.label_column != "label" else None,
@@ -48,7 +48,7 @@ class Options:
         }
         for option, value in given.items():
             if value is not None:
-                raise UsageError(
+                raise DataError(
                     f"{option} {value} names a column, but {source} has no table of labels.",
                     fix="Put a labels.csv into the folder, or name a table with --labels FILE.",
                 )

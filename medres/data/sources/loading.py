@@ -47,7 +47,7 @@ def load_scans(
 
     Raises:
         DataError: The data cannot be understood or contradicts itself.
-        UsageError: Options contradict each other or the data.
+        UsageError: Options contradict each other.
 
     Example:
         >>> import tempfile; from PIL import Image
@@ -79,7 +79,7 @@ def _draft(data: Path, labels: Path | None, options: Options) -> Draft:
 
 
 def _folder_draft(data: Path, labels: Path | None, options: Options) -> Draft:
-    table = _named_table(labels) if labels is not None else _table_in(data)
+    table = _named_table(Path(labels)) if labels is not None else _table_in(data)
     if table is not None:
         return read_label_table(table, root=data, options=options, search_root=True)
     options.require_no_columns(f"{data} (class folders)")
@@ -93,7 +93,7 @@ def _file_draft(data: Path, options: Options) -> Draft:
     if suffix == ".npz":
         options.require_no_columns(f"{data.name} (MedMNIST)")
         if options.patient_pattern is not None:
-            raise UsageError("--patient-pattern needs files; a MedMNIST .npz holds images.", fix="Leave it out.")
+            raise DataError("--patient-pattern needs files; a MedMNIST .npz holds images.", fix="Leave it out.")
         return read_medmnist(data)
     what = "is one scan, not a data set" if scan_suffix(data) else "is no data set that medres knows"
     raise DataError(f"{data} {what}.", fix=_LAYOUTS)

@@ -1,6 +1,8 @@
 import io
 import random
+import struct
 import warnings
+import zlib
 from collections import Counter
 
 import numpy as np
@@ -118,14 +120,27 @@ def test_transparency_is_ignored_and_said():
     assert keyed.notes
 
 
-def test_16_bit_colour_is_read_with_8_and_said():
-    deep = encoded(Image.fromarray(COLOUR))
-    header = bytearray(deep[:33])
-    header[24] = 16
-    from medres.data.readers.pictures import _depth_note
+def chunk(name, body):
+    return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
 
-    assert _depth_note(bytes(header))[0].startswith("depth-reduced: ")
-    assert _depth_note(deep) == ()
+
+def deep_png(values, color_type):
+    """Return a PNG of 16 bits a channel, which Pillow cannot write."""
+    height, width = values.shape[:2]
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    header = struct.pack(">IIBBBBB", width, height, 16, color_type, 0, 0, 0)
+    chunks = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + chunks
+
+
+def test_16_bit_colour_is_read_with_8_and_said():
+    deep = COLOUR.astype(np.uint16) * 257
+    image = read_scan_bytes(deep_png(deep, color_type=2))
+    np.testing.assert_array_equal(np.moveaxis(image.voxels, 0, -1), COLOUR)
+    assert [note.partition(":")[0] for note in image.notes] == ["depth-reduced"]
+    grey = read_scan_bytes(deep_png(deep[..., 0], color_type=0))
+    np.testing.assert_array_equal(grey.voxels[0], deep[..., 0])
+    assert grey.notes == ()
 
 
 def test_the_suffix_may_lie(tmp_path):
@@ -162,7 +177,7 @@ def test_truncated_images_are_refused(tmp_path, kind):
 def png_claiming(width, height):
     content = bytearray(encoded(Image.fromarray(GREY)))
     content[16:24] = width.to_bytes(4, "big") + height.to_bytes(4, "big")
-    content[29:33] = __import__("zlib").crc32(content[12:29]).to_bytes(4, "big")
+    content[29:33] = zlib.crc32(content[12:29]).to_bytes(4, "big")
     return bytes(content)
 
 

@@ -2,7 +2,7 @@ import pytest
 
 from medres.data.sources import load_scans
 from medres.data.sources.draft import EACH_ITS_OWN_PATIENT
-from medres.errors import DataError, UsageError
+from medres.errors import DataError
 from tests.data.making import write_nifti, write_pngs
 
 FILES = ("benign/1.png", "benign/2.png", "sick/1.png", "sick/deep/er/2.png")
@@ -115,7 +115,7 @@ def test_a_table_of_another_name_is_hinted_at(tmp_path):
     ],
 )
 def test_columns_need_a_table(tmp_path, options, message):
-    with pytest.raises(UsageError, match=message):
+    with pytest.raises(DataError, match=message):
         load_scans(write_pngs(tmp_path, FILES), **options)
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from medres.data.sources import load_scans
-from medres.errors import DataError, UsageError
+from medres.errors import DataError
 from tests.data.making import write_medmnist
 
 
@@ -71,7 +71,7 @@ def test_damaged_files_are_refused(tmp_path):
 def test_options_that_need_files_are_refused(tmp_path):
     path = write_medmnist(tmp_path / "x.npz")
     for options in ({"patient_pattern": "(.)"}, {"patient_column": "p"}, {"unit_column": "u"}):
-        with pytest.raises(UsageError, match=f"--{next(iter(options)).replace('_', '-')}"):
+        with pytest.raises(DataError, match=f"--{next(iter(options)).replace('_', '-')}"):
             load_scans(path, **options)
 
 
