@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import os
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 from medres.data.findings import Finding
 from medres.data.image import ScanImage
@@ -18,16 +14,11 @@ from medres.data.survey_checks import check_scans, unreadable
 from medres.data.survey_memory import Remembered, SurveyMemory
 from medres.data.table import Scan, ScanTable
 from medres.errors import DataError, UnreadableScanError
+from medres.runs.parallel import map_in_threads
 from medres.runs.progress import Progress
-
-T = TypeVar("T")
-R = TypeVar("R")
 
 #: Voxels that are kept by default, so that a scan is decoded once.
 DEFAULT_MEMORY_BYTES = 2 * 2**30
-
-# More threads than this wait for the disk and for each other's memory; a scan of 512x512x1000 is 0.5 GiB.
-_MAX_THREADS = 16
 
 _MAX_LISTED = 10
 
@@ -84,7 +75,7 @@ def survey_scans(
     known: dict[str, Remembered] = {}
     problems: list[Finding] = []
     images = _ImageStore(memory_bytes)
-    readings = _in_parallel(lambda scan: _read(scan, memory), table.scans)
+    readings = map_in_threads(lambda scan: _read(scan, memory), table.scans)
     for reading in progress.track(readings, description="reading scans", total=len(table)):
         if reading.known is None:
             problems.append(unreadable(reading.scan, reading.problem))
@@ -160,25 +151,3 @@ class _ImageStore:
             kept = self._by_content[image.content_hash, placement, image.spacing_mm] = image
         if kept is not None:
             self.by_sample[sample_id] = kept
-
-
-def _num_cores() -> int:
-    # the cores that this process may use (a container or SLURM may give fewer than there are), where the system tells
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _in_parallel(work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
-    """Yield the results in order; few more than twice the number of threads are under way: memory is bounded."""
-    num_threads = min(_MAX_THREADS, _num_cores())
-    waiting: deque[Future[R]] = deque()
-    with ThreadPoolExecutor(max_workers=num_threads, thread_name_prefix="medres-survey") as pool:
-        try:
-            for item in items:
-                waiting.append(pool.submit(work, item))
-                if len(waiting) > 2 * num_threads:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()

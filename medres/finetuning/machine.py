@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
-
 import psutil
 import torch
 
 from medres.errors import ConfigError
 from medres.planning.facts import MachineFacts
+from medres.runs.parallel import num_cores
 
 
 def choose_device(name: str) -> torch.device:
@@ -32,8 +31,7 @@ def machine_facts(device: torch.device) -> MachineFacts:
     """Return memory, cores and arithmetic of the machine that training runs on."""
     on_gpu = device.type == "cuda"
     memory = torch.cuda.mem_get_info(device)[0] if on_gpu else psutil.virtual_memory().available
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return MachineFacts(device=device.type, memory_bytes=memory, num_cores=cores, bf16=_has_fast_bf16(device))
+    return MachineFacts(device=device.type, memory_bytes=memory, num_cores=num_cores(), bf16=_has_fast_bf16(device))
 
 
 def _is_there(device: torch.device) -> bool:

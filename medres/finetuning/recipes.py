@@ -73,11 +73,7 @@ def _linear_probe(epochs: int) -> tuple[Stage, ...]:
 
 
 def _lp_ft(epochs: int) -> tuple[Stage, ...]:
-    fine_tune = Stage(
-        name="fine-tune", train_from="stem", epochs=epochs, lr=FINE_TUNE_LR, layer_decay=LAYER_DECAY,
-        warmup_epochs=_warmup(epochs), norm_statistics="update",
-    )  # fmt: skip
-    return (_solved_head(), fine_tune)
+    return (_solved_head(), _thawed("stem", epochs, name="fine-tune"))
 
 
 def _gradual(epochs: int) -> tuple[Stage, ...]:
@@ -86,24 +82,20 @@ def _gradual(epochs: int) -> tuple[Stage, ...]:
     return (_solved_head(), *stages)
 
 
-def _thawed(train_from: _Part, epochs: int) -> Stage:
+def _partial(epochs: int) -> tuple[Stage, ...]:
+    return (_solved_head(), _thawed("layer4", epochs))
+
+
+def _thawed(train_from: _Part, epochs: int, *, name: str | None = None) -> Stage:
     return Stage(
-        name=f"from {train_from}",
+        name=name or f"from {train_from}",
         train_from=train_from,
         epochs=epochs,
         lr=FINE_TUNE_LR,
         layer_decay=LAYER_DECAY,
-        warmup_epochs=min(0.5, epochs / 2),
+        warmup_epochs=_warmup(epochs),
         norm_statistics="update",
     )
-
-
-def _partial(epochs: int) -> tuple[Stage, ...]:
-    last = Stage(
-        name="from layer4", train_from="layer4", epochs=epochs, lr=FINE_TUNE_LR, layer_decay=LAYER_DECAY,
-        warmup_epochs=_warmup(epochs), norm_statistics="update",
-    )  # fmt: skip
-    return (_solved_head(), last)
 
 
 def _full(epochs: int) -> tuple[Stage, ...]:

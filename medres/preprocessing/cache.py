@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy.typing as npt
 
@@ -19,15 +16,12 @@ from medres.errors import DataError, MedresError
 from medres.preprocessing.packed import PackedCache
 from medres.preprocessing.preprocessor import Preprocessor
 from medres.preprocessing.segments import require_space
+from medres.runs.parallel import map_in_threads
 from medres.runs.progress import Progress
 
 __all__ = ["PackedCache", "prepare_table"]
 
-Given = TypeVar("Given")
-Made = TypeVar("Made")
 
-#: More threads than this wait for each other on one disk.
-_MAX_THREADS = 16
 _NAMED_FAILURES = 10
 
 
@@ -100,7 +94,7 @@ def _fill(
     failures: list[MedresError] = []
 
     def prepared() -> Generator[tuple[str, npt.NDArray[Any]]]:
-        made = _map_bounded(prepare, scans.values())
+        made = map_in_threads(prepare, scans.values())
         shown = progress.track(zip(scans, made, strict=True), description="preparing scans", total=len(scans))
         for key, result in shown:
             if isinstance(result, MedresError):
@@ -137,25 +131,3 @@ def _summary(failures: Sequence[MedresError], num_scans: int) -> DataError:
     lines = [f"{error.problem} {error.fix}".strip() for error in failures[:_NAMED_FAILURES]]
     more = f" ... and {len(failures) - len(lines)} more." if len(failures) > len(lines) else ""
     return DataError(f"{len(failures)} of {num_scans} scans cannot be prepared. " + " ".join(lines) + more)
-
-
-def _map_bounded(function: Callable[[Given], Made], items: Iterable[Given]) -> Iterator[Made]:
-    """Apply ``function`` in threads and yield the results in order, two items a thread under way."""
-    threads = min(_num_cores(), _MAX_THREADS)
-    with ThreadPoolExecutor(threads, thread_name_prefix="medres-prepare") as pool:
-        under_way: deque[Future[Made]] = deque()
-        try:
-            for item in items:
-                under_way.append(pool.submit(function, item))
-                if len(under_way) >= 2 * threads:
-                    yield under_way.popleft().result()
-            while under_way:
-                yield under_way.popleft().result()
-        finally:
-            for future in under_way:
-                future.cancel()
-
-
-def _num_cores() -> int:
-    """Return how many cores this process may use: a container may have fewer than the machine."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+import threading
 from urllib.parse import SplitResult, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -25,10 +26,15 @@ def require_reachable(uri: str) -> None:
     parts = urlsplit(uri)
     if parts.scheme == "sqlite" or parts.hostname is None:
         return
-    try:
-        _knock(parts)
-    except OSError as error:
-        raise unreachable(uri, str(error) or type(error).__name__) from error
+    errors: list[OSError] = []
+    # in a thread: the look-up of a name takes as long as the network's name server likes, and cannot be timed
+    thread = threading.Thread(target=_try_to_knock, args=(parts, errors), daemon=True)
+    thread.start()
+    thread.join(REACH_SECONDS)
+    if thread.is_alive():
+        raise unreachable(uri, f"no answer within {REACH_SECONDS:g} seconds")
+    if errors:
+        raise unreachable(uri, str(errors[0]) or type(errors[0]).__name__) from errors[0]
 
 
 def unreachable(uri: str, reason: str) -> TrackingError:
@@ -52,11 +58,18 @@ def without_password(uri: str) -> str:
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
+def _try_to_knock(parts: SplitResult, errors: list[OSError]) -> None:
+    try:
+        _knock(parts)
+    except OSError as error:
+        errors.append(error)
+
+
 def _knock(parts: SplitResult) -> None:
     """Connect and, on a web server, wait for the first byte of an answer: some accept and stay silent."""
     host, port, is_proxy = _door(parts)
-    with socket.create_connection((host, port), timeout=REACH_SECONDS / 2) as connection:
-        connection.settimeout(REACH_SECONDS / 2)
+    with socket.create_connection((host, port), timeout=REACH_SECONDS / 2.5) as connection:
+        connection.settimeout(REACH_SECONDS / 2.5)
         if is_proxy or parts.scheme not in WEB_PORTS:
             return  # what proxies and databases want to hear is left to their own clients
         try:

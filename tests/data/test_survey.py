@@ -1,7 +1,5 @@
 import json
 import re
-import threading
-import time
 from collections import Counter
 
 import numpy as np
@@ -226,39 +224,6 @@ def test_members_of_an_archive(tmp_path):
     survey = surveyed(write_medmnist(tmp_path / "x.npz"))
     assert len(survey.images) == 14
     assert all(image.voxels.base is None or image.voxels.base.nbytes < 1000 for image in survey.images.values())
-
-
-def test_work_is_parallel_bounded_and_in_order(monkeypatch):
-    monkeypatch.setattr(survey_module.os, "sched_getaffinity", lambda pid: set(range(4)), raising=False)
-    lock, running, most, taken = threading.Lock(), [0], [0], [0]
-
-    def items():
-        for n in range(60):
-            taken[0] += 1
-            yield n
-
-    def work(n):
-        with lock:
-            running[0] += 1
-            most[0] = max(most[0], running[0])
-        time.sleep(0.005 if n % 7 else 0.02)
-        with lock:
-            running[0] -= 1
-        return n
-
-    results = survey_module._in_parallel(work, items())
-    assert next(results) == 0
-    assert taken[0] <= 10
-    assert list(results) == list(range(1, 60))
-    assert 2 <= most[0] <= 4
-
-
-def test_an_interrupted_survey_stops(monkeypatch):
-    done = []
-    results = survey_module._in_parallel(lambda n: done.append(n) or time.sleep(0.01), range(1000))
-    next(results)
-    results.close()
-    assert len(done) < 100
 
 
 # --- the file of findings

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -155,26 +154,6 @@ def test_what_cannot_fit_is_refused_before_the_work(tmp_path: Path, monkeypatch:
     with pytest.raises(OutputError, match="1,024 bytes are needed, 1,000 are free"):
         prepare_table(table, preprocessor=preprocessor, cache_dir=tmp_path / "c", images={}, progress=Silent())
     assert preprocessor.prepared == 0
-
-
-def test_only_a_few_scans_are_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cache_module, "_num_cores", lambda: 3)
-    started = most = 0
-    lock = threading.Lock()
-
-    def work(item: int) -> int:
-        nonlocal started
-        with lock:
-            started += 1
-        return item * item
-
-    results = []
-    for result in cache_module._map_bounded(work, range(60)):
-        time.sleep(0.002)
-        most = max(most, started - len(results))
-        results.append(result)
-    assert results == [item * item for item in range(60)]
-    assert most <= 6
 
 
 def test_a_bug_in_a_worker_is_not_swallowed(tmp_path: Path) -> None:

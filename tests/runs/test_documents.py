@@ -22,9 +22,9 @@ class Outer(Document):
 
 def test_every_bad_key_is_named_with_its_path() -> None:
     with pytest.raises(ConfigError) as caught:
-        Outer.from_mapping({"inner": {"size": "big", "szie": 2}}, source="config.yaml")
+        Outer.from_mapping({"inner": {"size": "big", "sizes": 2}}, source="config.yaml")
     message = str(caught.value)
-    for words in ("config.yaml", "name: is required", "inner.size", "'big'", "inner.szie: unknown key"):
+    for words in ("config.yaml", "name: is required", "inner.size", "'big'", "inner.sizes: unknown key"):
         assert words in message
 
 

@@ -109,6 +109,14 @@ def test_a_host_that_does_not_exist_is_told() -> None:
         require_reachable("http://mlflow.invalid:5000")
 
 
+def test_a_name_server_that_never_answers_is_told_within_five_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *arguments, **options: time.sleep(8))
+    started = time.monotonic()
+    with pytest.raises(TrackingError, match="no answer within 4 seconds"):
+        require_reachable("http://mlflow.hospital.org:5000")
+    assert time.monotonic() - started < 5
+
+
 def test_where_the_network_has_a_proxy_that_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     with listener() as port:
         monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{port}")
