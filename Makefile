@@ -39,7 +39,7 @@ test-gpu: $(INSTALLED)
 	$(BIN)/pytest -m gpu
 
 bench: $(INSTALLED)
-	$(BIN)/pytest tests/benchmarks -m slow -s --benchmarks
+	$(BIN)/pytest tests/benchmarks -m slow -s -q
 
 clean:
 	rm -rf $(VENV) $(DEMO) build dist *.egg-info

@@ -104,6 +104,9 @@ class BundleManifest(Document):
             raise ValueError(f"logit_offset and operating_point must have {self.num_classes} values")
         if len({member.fold for member in self.members}) != len(self.members):
             raise ValueError("two members have the same fold")
+        missing = {PLAN, FINGERPRINT, GOLDEN, TRAINING_HASHES, CARD} - set(self.files)
+        if missing:
+            raise ValueError(f"files lacks {', '.join(sorted(missing))}")
         wrong = [member.file for member in self.members if self.files.get(member.file) != member.sha256]
         if wrong:
             raise ValueError(f"files disagrees with members about {', '.join(wrong)}")

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import re
 import struct
 from pathlib import Path
 from typing import Any
@@ -250,6 +251,15 @@ def test_a_header_that_claims_too_much_is_refused(bundle: Path) -> None:
 def test_a_manifest_of_another_network_is_refused(bundle: Path, changes: dict[str, Any], said: str) -> None:
     rewrite_manifest(bundle, **changes)
     with pytest.raises(BundleError, match=said):
+        load_bundle(bundle)
+
+
+@pytest.mark.parametrize("name", ["plan.yaml", "golden.safetensors", "training_hashes.json", "member_0.safetensors"])
+def test_no_file_can_be_left_out_of_the_list(bundle: Path, name: str) -> None:
+    document = json.loads((bundle / "bundle.json").read_text())
+    del document["files"][name]
+    (bundle / "bundle.json").write_text(json.dumps(document))
+    with pytest.raises(BundleError, match=re.escape(name)):
         load_bundle(bundle)
 
 

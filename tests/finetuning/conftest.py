@@ -38,14 +38,16 @@ class Cohort:
             )
 
 
-def make_cohort(folder: Path, *, num_scans: int = 40, num_classes: int = 2, signal: float = 60.0) -> Cohort:
+def make_cohort(
+    folder: Path, *, num_scans: int = 40, num_classes: int = 2, signal: float = 60.0, size: int = SIZE
+) -> Cohort:
     rng = np.random.default_rng(0)
     labels = np.arange(num_scans) % num_classes
-    images = rng.integers(0, 120, (num_scans, 1, SIZE, SIZE)) + (signal * labels)[:, None, None, None]
+    images = rng.integers(0, 120, (num_scans, 1, size, size)) + (signal * labels)[:, None, None, None]
     plan = Plan(
         spatial_dims=2,
         modality="other",
-        shape=(SIZE, SIZE),
+        shape=(size, size),
         in_channels=1,
         intensity=Intensity(scheme="scaled", scale_range=(0, 255)),
         augmentation=Augmentation(flip_axes=(1,)),
