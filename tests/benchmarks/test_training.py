@@ -61,4 +61,4 @@ def test_an_epoch_beside_a_plain_loop(tmp_path: Path) -> None:
         seconds["plain"].append(time.perf_counter() - started)
     ratio = min(seconds["plain"]) / min(seconds["medres"])
     print(f"\ntraining: resnet18, 64 images of 128^2, plain fp32 loop / medres ({precision}, EMA) = {ratio:.2f}")
-    assert ratio > 0
+    assert len(seconds["plain"]) == len(seconds["medres"]) == 3
