@@ -17,7 +17,6 @@ from medres.deployment.integrity import (
     link_or_copy,
     published,
     read_manifest,
-    sha256_of,
 )
 from medres.deployment.manifest import (
     CARD,
@@ -37,6 +36,7 @@ from medres.planning.fingerprint import Fingerprint
 from medres.planning.plan import Plan
 from medres.preprocessing.preprocessor import Preprocessor
 from medres.runs.atomic import atomic_write_text
+from medres.runs.documents import sha256_of
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -15,6 +14,7 @@ from typing import Any
 from medres.deployment.manifest import MANIFEST, BundleManifest
 from medres.errors import BundleError, ConfigError, OutputError
 from medres.runs.atomic import PART_PREFIX, explained_os_errors
+from medres.runs.documents import sha256_of
 
 AGAIN = "Get the bundle again from where it was written."
 
@@ -53,12 +53,6 @@ def check_files(folder: Path, manifest: BundleManifest, *, checksums: bool = Tru
             f"{folder} holds {', '.join(sorted(added))}, which the bundle does not list.",
             fix="Take it out; a bundle holds nothing else.",
         )
-
-
-def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _json_of(path: Path) -> Any:

@@ -45,6 +45,11 @@ def fp32_arithmetic() -> Iterator[None]:
                 operation.fp32_precision = precision
 
 
+def memory_format(spatial_dims: int) -> torch.memory_format:
+    """Return channels-last for images (2) and volumes (3): the layout that convolutions are fastest in on a CPU."""
+    return torch.channels_last if spatial_dims == 2 else torch.channels_last_3d
+
+
 @contextmanager
 def eval_mode(model: nn.Module) -> Iterator[None]:
     """Put all modules into eval mode inside the block and each one back into its own mode afterwards."""
@@ -99,8 +104,7 @@ def _batch_logits(
     batch = preprocessor.finish(torch.from_numpy(_filled_up(stored, size, device)).to(device))
     if device.type == "cpu":
         # 25 % faster there, in 2D and in 3D (resnet18, one thread); GPUs prefer the plain layout in fp32
-        layout = torch.channels_last if batch.ndim == 4 else torch.channels_last_3d
-        batch = batch.contiguous(memory_format=layout)
+        batch = batch.contiguous(memory_format=memory_format(batch.ndim - 2))
     logits: npt.NDArray[np.float32] = model(batch).float().cpu().numpy()
     return logits[: len(stored)]
 

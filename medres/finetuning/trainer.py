@@ -20,6 +20,7 @@ from medres.errors import TrainingError
 from medres.finetuning.averaging import WeightAverage
 from medres.finetuning.feed import Feed, Rows, augmentation_seeds
 from medres.finetuning.freezing import freeze_to
+from medres.finetuning.inference import memory_format
 from medres.finetuning.optimisation import Optimisation
 from medres.finetuning.parameter_groups import parameter_groups
 from medres.finetuning.schedule import warmup_cosine
@@ -204,8 +205,3 @@ def _without_announcements() -> Iterator[None]:
         yield
     finally:
         logger.setLevel(level)
-
-
-def memory_format(spatial_dims: int) -> torch.memory_format:
-    """Return channels-last for images and volumes: the layout that convolutions are fastest in."""
-    return torch.channels_last if spatial_dims == 2 else torch.channels_last_3d

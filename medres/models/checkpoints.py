@@ -7,7 +7,6 @@ timm and torchvision.
 
 from __future__ import annotations
 
-import hashlib
 import pickle
 import re
 import warnings
@@ -20,6 +19,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from medres.errors import WeightsError
+from medres.runs.documents import sha256_of
 
 #: Suffixes of weights files.
 WEIGHTS_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".th", ".ckpt")
@@ -65,12 +65,6 @@ def read_checkpoint(path: Path) -> Checkpoint:
     tensors = {name: _as_float32(tensor) for name, tensor in unwrapped(state_dict_of(state, path)).items()}
     _check_finite(tensors, path)
     return Checkpoint(tensors=tensors, metadata=metadata, sha256=sha256)
-
-
-def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def hash_note(path: Path, sha256: str) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -63,10 +64,13 @@ def atomic_write_json(path: Path, document: Any) -> None:
 
 
 def sweep_parts(folder: Path) -> int:
-    """Remove what killed writers left below ``folder`` and return how many files that was."""
-    orphans = [path for path in folder.rglob(f"{PART_PREFIX}*") if path.is_file()]
+    """Remove what killed writers left below ``folder`` (files and folders) and return how many that was."""
+    orphans = list(folder.rglob(f"{PART_PREFIX}*"))
     for orphan in orphans:
-        orphan.unlink(missing_ok=True)
+        if orphan.is_dir():
+            shutil.rmtree(orphan)
+        else:
+            orphan.unlink(missing_ok=True)
     return len(orphans)
 
 

@@ -76,6 +76,12 @@ def digest_of(values: Any) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def read_yaml(path: Path) -> Any:
     """Read YAML data (never Python objects).
 

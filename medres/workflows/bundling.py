@@ -43,5 +43,6 @@ def _member(study: Study, outcome: FoldOutcome, temperature: float) -> TrainedMe
         temperature=temperature,
         logit_offset=outcome.offset,
         operating_point=outcome.operating_point,
-        training_hashes=[study.table.scans[int(row)].content_hash for row in outcome.fold.train],
+        # validation scans fitted the temperature: predicting them again proves nothing either
+        training_hashes=[study.table.scans[int(row)].content_hash for row in (*outcome.fold.train, *outcome.fold.val)],
     )

@@ -11,10 +11,10 @@ from medres.data.content import placed_hash
 from medres.data.statistics import ScanStatistics
 from medres.data.table import Scan
 from medres.finetuning.feed import Feed
+from medres.finetuning.inference import memory_format
 from medres.finetuning.machine import choose_device, machine_facts
 from medres.finetuning.recipes import build_recipe, choose_recipe, default_epochs
 from medres.finetuning.stages import Stage
-from medres.finetuning.trainer import memory_format
 from medres.models.classifier import ClassificationModel
 from medres.models.factory import backbone_facts, create_model
 from medres.models.weights import PretrainedWeights, no_weights_reason, resolve_weights

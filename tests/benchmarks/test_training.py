@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import torch
 
+from medres.finetuning.inference import memory_format
 from medres.finetuning.machine import machine_facts
 from medres.finetuning.optimisation import Optimisation
 from medres.finetuning.stages import Stage
-from medres.finetuning.trainer import Trainer, TrainingSamples, memory_format
+from medres.finetuning.trainer import Trainer, TrainingSamples
 from medres.models.factory import create_model
 from medres.runs.progress import Silent
 from tests.finetuning.conftest import Cohort, make_cohort

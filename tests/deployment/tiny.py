@@ -94,7 +94,7 @@ def tiny_plan(kind: Kind) -> Plan:
 
 def rewrite_manifest(bundle: Path, **changes: Any) -> None:
     """Change ``bundle.json`` as somebody would who knows about its checksums and its seal."""
-    from medres.deployment.integrity import sha256_of
+    from medres.runs.documents import sha256_of
 
     manifest = BundleManifest.read(bundle / "bundle.json").model_copy(update=changes)
     files = {name: sha256_of(bundle / name) for name in manifest.files}

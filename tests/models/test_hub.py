@@ -23,8 +23,8 @@ from huggingface_hub.errors import (
 
 from medres.errors import WeightsError
 from medres.models import hub
-from medres.models.checkpoints import sha256_of
 from medres.models.weights import PretrainedWeights, resolve_weights
+from medres.runs.documents import sha256_of
 from tests.models.nets import point_hub_to, random_net, save_net
 
 

@@ -11,11 +11,11 @@ import torch
 from safetensors.torch import save_file
 
 from medres.errors import WeightsError
-from medres.models.checkpoints import sha256_of
 from medres.models.factory import create_model
 from medres.models.loading import LoadingReport, load_pretrained
 from medres.models.timm_networks import build_timm_backbone
 from medres.models.weights import PretrainedWeights
+from medres.runs.documents import sha256_of
 from tests.models.nets import random_net, save_net, weights_of
 
 Tensors = dict[str, torch.Tensor]

@@ -11,11 +11,11 @@ from torch import nn
 
 from medres.errors import ModelError, WeightsError
 from medres.models import hub
-from medres.models.checkpoints import sha256_of
 from medres.models.input_statistics import IMAGENET, stated_in_config, stated_in_header
 from medres.models.names import list_archs
 from medres.models.timm_tags import default_tag, download_bytes, tag_of_file, tags_of
 from medres.models.weights import no_weights_reason, resolve_weights
+from medres.runs.documents import sha256_of
 from tests.models.nets import point_hub_to, random_net, save_net
 
 
