@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from medres.config import FinetuneConfig
-from medres.data.findings import write_findings
+from medres.data.findings import Finding, write_findings
 from medres.data.folds import Folding, make_folds
 from medres.data.sources import load_scans
 from medres.data.statistics import ScanStatistics
@@ -57,9 +57,13 @@ def read_study(config: FinetuneConfig, folder: RunFolder, progress: Progress) ->
     fingerprint = make_fingerprint(_training_statistics(survey, folding))
     study = Study(table=survey.table, folding=folding, survey=survey, fingerprint=fingerprint)
     _write(study, folder)
-    for note in (*folding.notes, *(f"{item.severity}: {item.rule} {item.value}" for item in survey.findings)):
+    for note in (*folding.notes, *(_sentence(finding) for finding in survey.findings)):
         progress.note(note)
     return study
+
+
+def _sentence(finding: Finding) -> str:
+    return f"{finding.severity} {finding.code}: {finding.value} Expected: {finding.rule} {finding.fix}".strip()
 
 
 def _say_what_was_understood(table: ScanTable, progress: Progress) -> None:
