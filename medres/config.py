@@ -114,8 +114,9 @@ class FinetuneConfig(Document):
 
     def to_parameters(self) -> dict[str, str | int | float | bool]:
         """Return what may leave the hospital as flat values: no path, no name of a column or file."""
-        local = {"data", "labels", "weights", "weights_dir", "output", "plan", "cache_dir", "tracking_uri", "name",
-                 "patient_pattern", "experiment"}  # fmt: skip
+        paths = {"data", "labels", "weights", "weights_dir", "output", "plan", "cache_dir", "tracking_uri"}
+        names = {"name", "experiment", "label_column", "patient_column", "patient_pattern", "unit_column"}
+        local = paths | names
         return _flat({key: value for key, value in self.to_mapping().items() if key not in local})
 
     def to_mapping(self) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from medres.evaluation.operating_point import OperatingPoint
 from medres.finetuning.feed import Rows
 from medres.finetuning.freezing import freeze_to, thaw
 from medres.finetuning.head_solver import Split, solve_head
-from medres.finetuning.inference import compute_logits
+from medres.finetuning.inference import compute_logits, linear_logits
 from medres.finetuning.losses import class_weights, logit_offset
 from medres.finetuning.stages import Stage
 from medres.finetuning.trainer import Trainer, TrainingSamples
@@ -149,6 +149,9 @@ class FoldTrainer:
 
     def _logits(self, model: ClassificationModel, rows: Rows) -> Logits:
         feed = self.trainer.feed
+        if self.features is not None and all(stage.solver == "lbfgs" for stage in self.stages):
+            # nothing before the head was trained: its features are known, view 0 is the scan itself
+            return linear_logits(model.head, self.features[rows, 0], device=feed.device)
         return compute_logits(
             model, feed.preprocessor, lambda part: feed.stored(rows[part]), len(rows),
             batch_size=self.trainer.plan.batch_size, device=feed.device,

@@ -98,6 +98,15 @@ def compute_logits(
     return np.concatenate(parts)
 
 
+def linear_logits(
+    head: nn.Linear, features: npt.NDArray[np.float32], *, device: torch.device
+) -> npt.NDArray[np.float32]:
+    """Return the logits ``(N, K)`` of pooled features ``(N, F)`` that are known already, in fp32."""
+    with fp32_arithmetic(), torch.inference_mode():
+        logits: npt.NDArray[np.float32] = head(torch.from_numpy(features).to(device)).float().cpu().numpy()
+    return logits
+
+
 def _batch_logits(
     model: nn.Module, preprocessor: Preprocessor, stored: npt.NDArray[Any], size: int, device: torch.device
 ) -> npt.NDArray[np.float32]:

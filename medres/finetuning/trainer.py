@@ -108,7 +108,8 @@ class _StageLoop:
         self._rates = [group["lr"] * trainer.optimisation.lr_factor for group in optimizer.param_groups]
         # a new setup for each stage: parameters that thaw after a setup would miss its gradient hooks
         self._trained, self._optimizer = self._fabric.setup(self._suffix, optimizer)
-        self._average = WeightAverage(self._suffix, total_steps=self._total_steps)
+        averaged = trainer.optimisation.ema and self._total_steps
+        self._average = WeightAverage(self._suffix, total_steps=self._total_steps) if averaged else None
         self._class_weights = torch.as_tensor(samples.class_weights, dtype=torch.float32, device=trainer.feed.device)
 
     @property
@@ -126,7 +127,7 @@ class _StageLoop:
 
     def finish(self) -> None:
         """Put the averaged weights in place and leave the model in eval mode."""
-        if self._trainer.optimisation.ema and self._total_steps:
+        if self._average:
             self._average.copy_to(self._suffix)
         self._model.eval()
 
@@ -143,7 +144,8 @@ class _StageLoop:
         self._fabric.backward(loss)
         self._require_finite(self._clip_gradient(), positions, epoch, what="gradient")
         self._optimizer.step()
-        self._average.update(self._suffix)
+        if self._average:
+            self._average.update(self._suffix)
         self._step += 1
         return value
 

@@ -153,9 +153,7 @@ class _Job:
         held_out = [score_held_out(*member) for member in zip(outcomes, temperatures, strict=True)]
         test = score_test(outcomes, temperatures, folding) if len(folding.test) else None
         self._write_predictions(held_out, test)
-        metrics = score_run(
-            table, folding, outcomes, temperatures, held_out, test, seed=self.config.seed
-        )  # fmt: skip
+        metrics = score_run(table, folding, outcomes, temperatures, held_out, test, seed=self.config.seed)
         atomic_write_json(self.folder.metrics, metrics)
         self.log.append("scores", scores=flat_scores(metrics))
         folder = self.folder

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 
@@ -11,6 +9,7 @@ from medres.models.backbone import STAGES
 from medres.models.classifier import ClassificationModel
 from medres.models.factory import create_model, list_archs
 from medres.models.timm_networks import build_timm_backbone
+from tests.models.conftest import _one_thread  # noqa: F401 -- a fixture: one thread for small nets
 
 #: One or more of each family that is small enough for every run of the tests; the others are marked slow.
 FAST_2D = [
@@ -33,15 +32,6 @@ GIANTS = [
 FAST_3D = ("resnet10", "resnet18", "resnet34", "resnet50")
 
 CASES = [(2, arch) for arch in list_archs(spatial_dims=2)] + [(3, arch) for arch in list_archs(spatial_dims=3)]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    # these nets are small: threads that wait for each other on a shared machine cost more than they give
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def _marked(case: tuple[int, str]) -> object:

@@ -152,3 +152,20 @@ def test_softmax_of_the_reported_logits_is_the_reported_probability(cohort: Coho
     assert ensemble.fold == "ensemble"
     np.testing.assert_allclose(np.exp(ensemble.logits), ensemble.probabilities)
     np.testing.assert_allclose(ensemble.probabilities.sum(axis=1), 1.0)
+
+
+def test_a_linear_probe_runs_the_frozen_network_once_and_says_what_the_whole_network_says(
+    cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = _fold_trainer(cohort, "linear-probe")
+
+    def again(*_: object, **__: object) -> None:
+        raise AssertionError("the frozen network ran again")
+
+    monkeypatch.setattr("medres.finetuning.fold_training.compute_logits", again)
+    outcome = trainer.train(_folding(cohort).folds[0], tmp_path / "fold_0")
+    model = cohort.make_model().eval()
+    model.load_state_dict(safetensors.torch.load_file(outcome.weights_file))
+    with torch.inference_mode():
+        logits = model(cohort.feed.batch(outcome.fold.held_out)).numpy()
+    np.testing.assert_allclose(outcome.held_out_logits, logits, atol=1e-4)
