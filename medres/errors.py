@@ -54,7 +54,21 @@ class DataError(MedresError):
 
 
 class UnreadableScanError(DataError):
-    """One file that cannot be read as a scan."""
+    """One scan that cannot be read.
+
+    Args:
+        problem: What is wrong with it.
+        fix: What to do.
+        code: Stable code of the finding, one of `medres.data.catalogue.KINDS`.
+
+    Example:
+        >>> UnreadableScanError("is truncated", fix="Copy it again.", code="truncated").code
+        'truncated'
+    """
+
+    def __init__(self, problem: str, *, fix: str = "", code: str = "unreadable") -> None:
+        super().__init__(problem, fix=fix)
+        self.code = code
 
 
 class PlanError(MedresError):

@@ -6,10 +6,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
+from medres.data.catalogue import Severity
 from medres.runs.atomic import atomic_write_json
 from medres.runs.documents import Document
-
-Severity = Literal["error", "warning", "info"]
 
 
 class Finding(Document):

@@ -20,6 +20,8 @@ class ScanImage:
         spacing_mm: Size of a voxel along each spatial axis of `voxels`, or None where unknown.
         content_hash: SHA-256 of voxels, type and shape: the same under any name and compression.
         color: True colour, three channels that differ.
+        modality: What the header says (``CT``, ``MR``, ...), or None where the format does not say.
+        channel_names: Names of the sequences that became channels (``t1``, ``flair``); empty for one image.
         notes: What the reader had to decide, for the user, as ``code: sentence`` (no path, no name).
     """
 
@@ -28,6 +30,8 @@ class ScanImage:
     spacing_mm: tuple[float, ...] | None
     content_hash: str
     color: bool = False
+    modality: str | None = None
+    channel_names: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
     @property

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from medres.data.findings import Finding
 from medres.data.image import ScanImage
-from medres.data.readers import read_scan
+from medres.data.readers.rules import ReadingRules
+from medres.data.sample import read_sample
 from medres.data.statistics import ScanStatistics, scan_statistics
 from medres.data.survey_checks import check_scans, unreadable
 from medres.data.survey_memory import Remembered, SurveyMemory
@@ -54,6 +55,7 @@ def survey_scans(
     table: ScanTable,
     *,
     progress: Progress,
+    rules: ReadingRules = ReadingRules(),  # noqa: B008  # frozen
     memory_bytes: int = DEFAULT_MEMORY_BYTES,
     remember: Path | None = None,
     refuse: bool = True,
@@ -63,6 +65,7 @@ def survey_scans(
     Args:
         table: The scans.
         progress: Shows how far it is.
+        rules: How files become a scan.
         memory_bytes: Voxels kept for the next step.
         remember: JSON file of statistics and hashes by path, member, size and time: a second survey decodes nothing.
             Local only, since it holds paths.
@@ -75,7 +78,7 @@ def survey_scans(
     known: dict[str, Remembered] = {}
     problems: list[Finding] = []
     images = _ImageStore(memory_bytes)
-    readings = map_in_threads(lambda scan: _read(scan, memory), table.scans)
+    readings = map_in_threads(lambda scan: _read(scan, memory, rules), table.scans)
     for reading in progress.track(readings, description="reading scans", total=len(table)):
         if reading.known is None:
             problems.append(unreadable(reading.scan, reading.problem))
@@ -120,12 +123,12 @@ def _hash_of(entry: Remembered | None) -> str:
     return entry.content_hash if entry else ""
 
 
-def _read(scan: Scan, memory: SurveyMemory) -> _Reading:
+def _read(scan: Scan, memory: SurveyMemory, rules: ReadingRules) -> _Reading:
     try:
         remembered = memory.get(scan)
         if remembered is not None:
             return _Reading(scan=scan, known=remembered)
-        image = read_scan(scan.path, member=scan.member)
+        image = read_sample(scan, rules=rules)
     except UnreadableScanError as error:  # the others go on; all are named at the end
         return _Reading(scan=scan, problem=error)
     entry = Remembered(content_hash=image.content_hash, statistics=scan_statistics(image), notes=image.notes)

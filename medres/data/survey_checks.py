@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from medres.data.findings import Finding, Severity
+from medres.data.catalogue import Severity, kind_of
+from medres.data.findings import Finding
 from medres.data.survey_memory import Remembered
 from medres.data.table import Scan, ScanTable
 from medres.data.wording import counted, first_of
@@ -31,12 +32,13 @@ def check_scans(table: ScanTable, known: Known) -> Iterator[Finding]:
 
 def unreadable(scan: Scan, error: UnreadableScanError | None) -> Finding:
     """Return the finding about a scan that cannot be read."""
+    code = error.code if error else "unreadable"
     return Finding(
-        code="unreadable",
+        code=code,
         severity="error",
         sample_id=scan.sample_id,
         file=str(scan.path),
-        rule="Every scan can be read.",
+        rule=kind_of(code).rule,
         value=error.problem if error else f"{scan.path} cannot be read.",
         fix=error.fix if error else "",
     )

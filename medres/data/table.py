@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from medres.data.findings import Finding
 from medres.runs.atomic import atomic_write_text
 
 Split = Literal["train", "val", "test"]
@@ -26,12 +27,18 @@ class Scan:
     Args:
         sample_id: Unique in its table; text.
         patient_id: Text; ``001`` is not ``1``. Equal to `sample_id` where the data names no patients.
-        path: Absolute path of the file.
+        path: Absolute path of the file; of a DICOM series, the folder (or zip file) in which its files lie.
         member: Which image inside the file, such as ``train_images:17`` in an ``.npz``.
+        files: The files of a DICOM series, absolute; empty where `path` is the whole scan.
+        sequences: Further images of the same scan that become channels: name (``t1``, ``flair``) to path, in the
+            order of the channels; `path` is that of the first one. Empty for a scan of one image.
+        mask: Image of the region of interest, on the scan's or its own grid, or None.
+        center_ras_mm: Centre (x, y, z) of the region of interest in RAS millimetres, or None.
         label: Class, or None where it is unknown (prediction).
         split: Given split, or None.
         unit: What is scored as one (a lesion, a patient), or None for the scan itself.
-        content_hash: SHA-256 of voxels, type and shape; empty until the scan was read.
+        content_hash: SHA-256 of voxels, type and shape of the whole scan; empty until the scan was read.
+        alike: Group of near duplicates (rescaled, re-encoded, flipped copies); empty where there are none.
         metadata: All other columns that came, as text.
     """
 
@@ -39,10 +46,15 @@ class Scan:
     patient_id: str
     path: Path
     member: str | None = None
+    files: tuple[Path, ...] = ()
+    sequences: Mapping[str, Path] = field(default_factory=dict)
+    mask: Path | None = None
+    center_ras_mm: tuple[float, float, float] | None = None
     label: str | None = None
     split: Split | None = None
     unit: str | None = None
     content_hash: str = ""
+    alike: str = ""
     metadata: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -58,6 +70,8 @@ class ScanTable:
         notes: Sentences about how the data was understood, for the user.
         patients_given: False where each file was taken as a patient of its own.
         unit_column: Name of the column that units came from, or None.
+        findings: What the source found wrong with single rows and files; those rows are in the table all the same
+            (with label None where the label is the problem), for the check of the data to report them together.
     """
 
     root: Path
@@ -67,6 +81,7 @@ class ScanTable:
     notes: tuple[str, ...] = ()
     patients_given: bool = False
     unit_column: str | None = None
+    findings: tuple[Finding, ...] = ()
 
     def __len__(self) -> int:
         return len(self.scans)

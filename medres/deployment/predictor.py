@@ -18,7 +18,7 @@ import numpy.typing as npt
 from torch import nn
 
 from medres.data.image import ScanImage
-from medres.data.readers import read_scan
+from medres.data.sample import read_sample
 from medres.data.sources import list_scans
 from medres.data.table import ScanTable
 from medres.deployment.bundle import Bundle, load_bundle
@@ -106,7 +106,7 @@ class Predictor:
             DataError: A path does not exist, or there is no scan at all.
         """
         table = scans if isinstance(scans, ScanTable) else list_scans([Path(scan) for scan in scans])
-        reads = [partial(read_scan, scan.path, member=scan.member) for scan in table]
+        reads = [partial(read_sample, scan, rules=self.bundle.plan.reading) for scan in table]
         files = tuple(str(scan.path) for scan in table)
         return self._predict(reads, tuple(scan.sample_id for scan in table), files, progress or Silent())
 

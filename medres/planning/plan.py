@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 import pydantic
 
+from medres.data.readers.rules import ReadingRules
 from medres.runs.documents import Document
 
 #: Named CT windows, (low, high) in Hounsfield units: level -/+ half the usual width.
@@ -121,6 +122,7 @@ class Plan(Document):
         spatial_dims: 2 for images, 3 for volumes.
         slicewise: Whether a volume is read as slices by a 2D backbone (2.5D).
         modality: Guess: ``CT``, ``MR`` or ``other``.
+        reading: How files become one scan: volume, series, sequences, region of interest.
         orientation: Code that names the growth of D, H, W (volumes), such as ``SPL``; None for images and for
             volumes whose orientation is unknown.
         spacing_mm: Spacing (d, h, w) that scans are resampled to; None: each scan is scaled to `shape` by its
@@ -140,6 +142,7 @@ class Plan(Document):
     spatial_dims: Literal[2, 3]
     slicewise: bool = False
     modality: Literal["CT", "MR", "other"]
+    reading: ReadingRules = ReadingRules()
     orientation: str | None = None
     spacing_mm: tuple[float, ...] | None = None
     shape: tuple[int, ...]
@@ -183,6 +186,7 @@ class Plan(Document):
             "spatial_dims": self.spatial_dims,
             "slicewise": self.slicewise,
             "modality": self.modality,
+            "reading": self.reading.to_mapping(),
             "orientation": self.orientation,
             "spacing_mm": self.spacing_mm,
             "shape": self.shape,

@@ -10,7 +10,8 @@ from typing import Any
 import numpy.typing as npt
 
 from medres.data.image import ScanImage
-from medres.data.readers import read_scan
+from medres.data.readers.rules import ReadingRules
+from medres.data.sample import read_sample
 from medres.data.table import Scan, ScanTable
 from medres.errors import DataError, MedresError
 from medres.preprocessing.packed import PackedCache
@@ -113,15 +114,15 @@ def _prepared(
 ) -> npt.NDArray[Any] | MedresError:
     try:
         image = images.get(scan.sample_id)
-        stored, _ = preprocessor.prepare(_read(scan) if image is None else image)
+        stored, _ = preprocessor.prepare(_read(scan, preprocessor.plan.reading) if image is None else image)
     except MedresError as error:
         named = error.problem if str(scan.path) in error.problem else f"{scan.path}: {error.problem}"
         return type(error)(named, fix=error.fix)
     return stored
 
 
-def _read(scan: Scan) -> ScanImage:
-    image: ScanImage = read_scan(scan.path, member=scan.member)
+def _read(scan: Scan, rules: ReadingRules) -> ScanImage:
+    image = read_sample(scan, rules=rules)
     if image.content_hash != scan.content_hash:
         raise DataError(f"{scan.path} has changed since it was surveyed.", fix="Run the same command again.")
     return image

@@ -73,7 +73,7 @@ def test_identical_voxels_in_another_place_are_not_exchanged(tmp_path):
 def test_a_second_survey_decodes_nothing(root, tmp_path, monkeypatch):
     memory = tmp_path / "cache/survey.json"
     first = surveyed(root, remember=memory)
-    monkeypatch.setattr(survey_module, "read_scan", lambda *args, **kwargs: pytest.fail("decoded again"))
+    monkeypatch.setattr(survey_module, "read_sample", lambda *args, **kwargs: pytest.fail("decoded again"))
     second = surveyed(root, remember=memory)
     assert (second.statistics, second.findings, second.table) == (first.statistics, first.findings, first.table)
     assert second.images == {}
@@ -84,7 +84,7 @@ def test_a_changed_file_is_read_again_and_the_others_are_not(root, tmp_path, mon
     memory, reads = tmp_path / "survey.json", []
     before = surveyed(root, remember=memory)
     write_png(root / "a/0.png", seed=99)
-    monkeypatch.setattr(survey_module, "read_scan", lambda path, **kwargs: reads.append(path.name) or read_scan(path))
+    monkeypatch.setattr(survey_module, "read_sample", lambda path, **kwargs: reads.append(path.name) or read_scan(path))
     after = surveyed(root, remember=memory)
     assert reads == ["0.png"]
     assert after.table.scans[0].content_hash != before.table.scans[0].content_hash

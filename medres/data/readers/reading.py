@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -13,15 +13,24 @@ from medres.data.readers.arrays import read_array_scan, read_member
 from medres.data.readers.formats import HEAD_BYTES, SUPPORTED, name_of, recognise
 from medres.data.readers.nifti import read_gzipped_nifti, read_nifti
 from medres.data.readers.pictures import read_jpeg, read_png
+from medres.data.readers.rules import ReadingRules
 from medres.errors import UnreadableScanError
 
 
-def read_scan(path: Path, *, member: str | None = None) -> ScanImage:
+def read_scan(
+    path: Path,
+    *,
+    member: str | None = None,
+    files: Sequence[Path] = (),
+    rules: ReadingRules = ReadingRules(),  # noqa: B008  # frozen
+) -> ScanImage:
     """Read one scan, whatever its format; the content counts, not the suffix.
 
     Args:
-        path: NIfTI, PNG, JPEG or ``.npz``.
+        path: NIfTI, PNG, JPEG or ``.npz``; or a folder or zip file that holds the DICOM files of one scan.
         member: Which image of an ``.npz`` that holds many, such as ``train_images:17``.
+        files: The files of one DICOM series, where they are known.
+        rules: How files become a scan.
 
     Raises:
         UnreadableScanError: Naming the file, what is wrong with it and what to do.
@@ -66,9 +75,9 @@ def _named(name: str) -> Iterator[None]:
     try:
         yield
     except UnreadableScanError as error:
-        raise UnreadableScanError(f"{name} {error.problem}.", fix=error.fix) from error.__cause__
+        raise UnreadableScanError(f"{name} {error.problem}.", fix=error.fix, code=error.code) from error.__cause__
     except FileNotFoundError:
-        raise UnreadableScanError(f"{name} does not exist.", fix="Check the path.") from None
+        raise UnreadableScanError(f"{name} does not exist.", fix="Check the path.", code="file-missing") from None
     except IsADirectoryError:
         raise UnreadableScanError(f"{name} is a folder, not a scan.", fix="Name a file in it.") from None
     except MemoryError as error:

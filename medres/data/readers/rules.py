@@ -1,0 +1,37 @@
+"""`ReadingRules`: the choices by which files become one scan; part of the plan, so that use reads as training did."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import pydantic
+
+from medres.runs.documents import Document
+
+_Millimetres = Annotated[float, pydantic.Field(gt=0, le=1000)]
+
+
+class ReadingRules(Document):
+    """How files become one scan.
+
+    Args:
+        volume: Which volume of a 4D file or series is the scan, from 0; None refuses 4D.
+        series: Regular expression that chooses among the DICOM series of a study, searched in
+            ``number description uid``; None chooses by rule.
+        gantry_tilt: ``correct`` shears a tilted CT onto an orthogonal grid, ``refuse`` is an error.
+        uneven_slices: ``resample`` puts slices at uneven distances (a missing one is such a distance) onto an even
+            grid by their true positions, ``refuse`` is an error.
+        sequences: Names of the images that become channels, in order; empty for scans of one image.
+        roi_size_mm: Edges of the region of interest (left-right, back-front, feet-head) in mm; None: whole scans.
+
+    Example:
+        >>> ReadingRules(roi_size_mm=(40, 40, 40)).roi_size_mm
+        (40.0, 40.0, 40.0)
+    """
+
+    volume: int | None = pydantic.Field(default=None, ge=0)
+    series: str | None = None
+    gantry_tilt: Literal["correct", "refuse"] = "correct"
+    uneven_slices: Literal["resample", "refuse"] = "resample"
+    sequences: tuple[str, ...] = ()
+    roi_size_mm: tuple[_Millimetres, _Millimetres, _Millimetres] | None = None
