@@ -6,11 +6,12 @@ A key and its command-line option bear the same name; ``--set section.key=value`
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import pydantic
 import yaml
 
+from medres.data.readers.rules import ReadingRules
 from medres.errors import ConfigError
 from medres.finetuning.optimisation import Optimisation
 from medres.finetuning.recipes import RecipeName
@@ -18,18 +19,104 @@ from medres.planning.overrides import PlanOverrides
 from medres.runs.documents import Document, read_yaml
 
 
-class FinetuneConfig(Document):
-    """All choices of ``medres finetune``.
+def _words(value: Any) -> Any:
+    """Return the words of a text with commas, of a list of such texts, or of a list of words."""
+    texts = (value,) if isinstance(value, str) else value
+    if not isinstance(texts, (list, tuple)) or not all(isinstance(text, str) for text in texts):
+        raise ValueError("must be words with commas between them, or a list of words")
+    return tuple(word.strip() for text in texts for word in text.split(",") if word.strip())
+
+
+def _edges(value: Any) -> Any:
+    """Return three edges in mm from one number, three, or a text of them."""
+    if isinstance(value, str):
+        try:
+            value = [float(part) for part in value.replace("x", ",").split(",")]
+        except ValueError:
+            raise ValueError(f"must be millimetres, such as 40 or 40,40,60; got {value!r}") from None
+    numbers = [value] if isinstance(value, (int, float)) else value
+    if numbers is None:
+        return None
+    if not isinstance(numbers, (list, tuple)) or len(numbers) not in (1, 3) or not all(map(_is_edge, numbers)):
+        raise ValueError("must be one edge in mm or three (left-right, back-front, feet-head), each from 1 to 1000")
+    return tuple(numbers) * 3 if len(numbers) == 1 else tuple(numbers)
+
+
+def _is_edge(value: Any) -> bool:
+    return isinstance(value, (int, float)) and 1 <= value <= 1000
+
+
+class DataConfig(Document):
+    """Which scans, and how files become scans: what ``medres finetune`` and ``medres inspect`` share.
 
     Args:
-        data: Folder, table or ``.npz`` with the labelled scans.
-        arch: Backbone, such as ``resnet50``.
+        data: Folder, table, data list or ``.npz`` with the labelled scans.
         labels: Table of labels that lies elsewhere.
         label_column: Its column with the class.
         patient_column: Its column with the patient.
         patient_pattern: Regular expression with one group that finds the patient in a file's path.
         unit_column: Its column with what is scored as one (a lesion, a patient).
         positive: The class that counts as positive, of two.
+        suffix: Which images of a BIDS data set, such as ``T1w``; None = the one that every subject has.
+        series: Regular expression that chooses among the DICOM series of a study.
+        sequences: Columns of images that become channels, such as ``t1`` and ``flair``; empty = by the table.
+        volume: Which volume of a 4D scan, from 0; None refuses 4D.
+        gantry_tilt: ``correct`` a tilted CT, or ``refuse`` it.
+        uneven_slices: ``resample`` slices at uneven distances, or ``refuse`` them.
+        roi_size_mm: Edges of the region of interest in mm, one number or three (left-right, back-front, feet-head).
+        exclude_findings: Codes of findings whose scans are left out.
+    """
+
+    model_config = pydantic.ConfigDict(populate_by_name=True)
+
+    data: Path
+    labels: Path | None = None
+    label_column: str = "label"
+    patient_column: str | None = None
+    patient_pattern: str | None = None
+    unit_column: str | None = None
+    positive: str | None = None
+    suffix: str | None = None
+    series: str | None = None
+    sequences: Annotated[tuple[str, ...], pydantic.BeforeValidator(_words)] = ()
+    volume: int | None = pydantic.Field(default=None, ge=0)
+    gantry_tilt: Literal["correct", "refuse"] = "correct"
+    uneven_slices: Literal["resample", "refuse"] = "resample"
+    roi_size_mm: Annotated[tuple[float, float, float] | None, pydantic.BeforeValidator(_edges)] = None
+    exclude_findings: Annotated[tuple[str, ...], pydantic.BeforeValidator(_words)] = ()
+
+    def reading_rules(self) -> ReadingRules:
+        """Return how files become scans, as far as it was asked for."""
+        return ReadingRules(
+            volume=self.volume, series=self.series, gantry_tilt=self.gantry_tilt, uneven_slices=self.uneven_slices,
+            sequences=self.sequences, roi_size_mm=self.roi_size_mm,
+        )  # fmt: skip
+
+    @classmethod
+    def build(cls, *, file: Path | None = None, assignments: tuple[str, ...] = (), **options: Any) -> Self:
+        """Merge a YAML file, then options that are not None, then ``section.key=value`` assignments.
+
+        Raises:
+            ConfigError: A key is unknown or a value is not valid; all of them are named.
+
+        Example:
+            >>> DataConfig.build(data="scans", assignments=("roi_size_mm=40",)).roi_size_mm
+            (40.0, 40.0, 40.0)
+        """
+        values: dict[str, Any] = {}
+        if file is not None:
+            values = _mapping(read_yaml(file), source=str(file))
+        values |= {key: value for key, value in options.items() if value is not None}
+        for assignment in assignments:
+            _assign(values, assignment)
+        return cls.from_mapping(values, source=str(file) if file else "The configuration")
+
+
+class FinetuneConfig(DataConfig):
+    """All choices of ``medres finetune``: those of `DataConfig`, and these.
+
+    Args:
+        arch: Backbone, such as ``resnet50``.
         weights: ``auto``, ``imagenet``, ``none``, a timm tag, ``hf-hub:...`` or a path.
         weights_dir: Folder with weights for machines without internet.
         recipe: ``auto`` or the name of a recipe.
@@ -51,16 +138,7 @@ class FinetuneConfig(Document):
         optimisation: How stages are trained.
     """
 
-    model_config = pydantic.ConfigDict(populate_by_name=True)
-
-    data: Path
     arch: str
-    labels: Path | None = None
-    label_column: str = "label"
-    patient_column: str | None = None
-    patient_pattern: str | None = None
-    unit_column: str | None = None
-    positive: str | None = None
     weights: str = "auto"
     weights_dir: Path | None = None
     recipe: RecipeName = "auto"
@@ -87,26 +165,6 @@ class FinetuneConfig(Document):
         # YAML reads `dims: 3` as a number
         return str(value) if isinstance(value, (int, float)) else value
 
-    @classmethod
-    def build(cls, *, file: Path | None = None, assignments: tuple[str, ...] = (), **options: Any) -> Self:
-        """Merge a YAML file, then options that are not None, then ``section.key=value`` assignments.
-
-        Raises:
-            ConfigError: A key is unknown or a value is not valid; all of them are named.
-
-        Example:
-            >>> config = FinetuneConfig.build(data="scans", arch="resnet18", assignments=("optimisation.ema=false",))
-            >>> config.optimisation.ema
-            False
-        """
-        values: dict[str, Any] = {}
-        if file is not None:
-            values = _mapping(read_yaml(file), source=str(file))
-        values |= {key: value for key, value in options.items() if value is not None}
-        for assignment in assignments:
-            _assign(values, assignment)
-        return cls.from_mapping(values, source=str(file) if file else "The configuration")
-
     @property
     def cache_folder(self) -> Path:
         """Where prepared scans and what was remembered about files are kept."""
@@ -116,6 +174,7 @@ class FinetuneConfig(Document):
         """Return what may leave the hospital as flat values: no path, no name of a column or file."""
         paths = {"data", "labels", "weights", "weights_dir", "output", "plan", "cache_dir", "tracking_uri"}
         names = {"name", "experiment", "label_column", "patient_column", "patient_pattern", "unit_column"}
+        names |= {"series", "sequences", "suffix"}
         local = paths | names
         return _flat({key: value for key, value in self.to_mapping().items() if key not in local})
 

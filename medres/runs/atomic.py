@@ -23,8 +23,12 @@ PART_PREFIX = ".part-"
 
 
 @contextmanager
-def atomic_write(path: Path) -> Iterator[BinaryIO]:
+def atomic_write(path: Path, *, private: bool = False) -> Iterator[BinaryIO]:
     """Open a binary file that appears at ``path`` only when the block ends without an exception.
+
+    Args:
+        path: The file.
+        private: Whether only its owner may read it (mode 0600), from its first byte on.
 
     Raises:
         OutputError: The folder cannot be written or the disk is full.
@@ -45,7 +49,8 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
                 yield cast(BinaryIO, file)
                 file.flush()
                 os.fsync(file.fileno())
-            os.chmod(name, 0o666 & ~_umask())
+            if not private:  # mkstemp makes it 0600
+                os.chmod(name, 0o666 & ~_umask())
             os.replace(name, path)
         finally:
             with suppress(FileNotFoundError):

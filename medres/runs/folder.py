@@ -50,6 +50,11 @@ class RunFolder:
         """The salt of the pseudonyms; whoever holds it can link them to patients."""
         return self.path / "pseudonyms.json"
 
+    @property
+    def mapping(self) -> Path:
+        """Which pseudonym stands for which sample, patient and unit."""
+        return self.path / "pseudonyms.csv"
+
     # may leave the hospital: pseudonyms only
     @property
     def fingerprint(self) -> Path:

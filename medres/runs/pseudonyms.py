@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import hmac
+import io
 import secrets
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,6 +47,21 @@ class Pseudonyms:
         return hmac.new(self.salt, f"{kind}:{value}".encode(), hashlib.sha256).hexdigest()[:12]
 
 
+def write_mapping(path: Path, rows: Iterable[tuple[str, str, str]]) -> None:
+    """Write which pseudonym stands for which id, readable by its owner only; never leaves the run folder.
+
+    Args:
+        path: The CSV.
+        rows: (kind: ``sample``, ``patient`` or ``unit``; pseudonym; id); repeated rows are written once.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["kind", "pseudonym", "id"])
+    writer.writerows(dict.fromkeys(rows))
+    with atomic_write(path, private=True) as file:
+        file.write(text.getvalue().encode())
+
+
 class _Salt(Document):
     format: int = 1
     salt: str
@@ -53,7 +71,6 @@ def load_pseudonyms(path: Path) -> Pseudonyms:
     """Return the pseudonyms of the salt file ``path``, which is made (mode 0600) where it is missing."""
     if not path.exists():
         salt = _Salt(salt=secrets.token_hex(16))
-        with atomic_write(path) as file:
+        with atomic_write(path, private=True) as file:
             file.write(salt.model_dump_json().encode())
-        path.chmod(0o600)
     return Pseudonyms(bytes.fromhex(_Salt.read(path).salt))

@@ -21,7 +21,7 @@ from medres.planning.fingerprint import Fingerprint, make_fingerprint
 from medres.runs.documents import digest_of
 from medres.runs.folder import RunFolder
 from medres.runs.progress import Progress
-from medres.runs.pseudonyms import Pseudonyms
+from medres.runs.pseudonyms import Pseudonyms, write_mapping
 
 #: Sources that are named after their kind; a label table is named after its file, and file names stay here.
 _KINDS_OF_SOURCE = frozenset({"class folders", "MedMNIST .npz"})
@@ -86,6 +86,15 @@ def _write(study: Study, folder: RunFolder) -> None:
     write_findings(folder.findings, study.survey.findings)
     study.fingerprint.write_json(folder.fingerprint)
     write_folds(folder.folds, study.table, list(_fold_rows(study.folding)), folder.pseudonyms())
+    write_mapping(folder.mapping, _identities(study.table, folder.pseudonyms()))
+
+
+def _identities(table: ScanTable, pseudonyms: Pseudonyms) -> Iterator[tuple[str, str, str]]:
+    for scan in table:
+        yield "sample", pseudonyms.sample(scan.sample_id), scan.sample_id
+        yield "patient", pseudonyms.patient(scan.patient_id), scan.patient_id
+        if scan.unit is not None:
+            yield "unit", pseudonyms.unit(scan.unit), scan.unit
 
 
 def data_event(study: Study, pseudonyms: Pseudonyms) -> dict[str, Any]:

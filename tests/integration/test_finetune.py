@@ -17,7 +17,7 @@ from tests.integration.conftest import ARCH, command
 
 FILES = {
     "config.yaml", "scans.csv", "findings.json", "fingerprint.json", "plan.yaml", "folds.csv", "events.jsonl",
-    "predictions.csv", "metrics.json", "report.html", "model", "pseudonyms.json", "tracking.json",
+    "predictions.csv", "metrics.json", "report.html", "model", "pseudonyms.csv", "pseudonyms.json", "tracking.json",
     "fold_0", "fold_1", "fold_2",
 }  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import stat
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from medres.errors import OutputError
 from medres.runs.folder import new_run_folder
+from medres.runs.pseudonyms import write_mapping
 
 
 @pytest.mark.parametrize("name", ["", "..", "a/b", " a", "-x", "a" * 101, "a\nb"])
@@ -36,3 +38,13 @@ def test_kinds_of_pseudonyms_differ(tmp_path: Path) -> None:
     names = new_run_folder(tmp_path, "a").pseudonyms()
     made = {names.sample("x")[2:], names.patient("x")[2:], names.unit("x")[2:]}
     assert len(made) == 3
+
+
+def test_the_mapping_tells_who_is_who_to_its_owner_alone(tmp_path: Path) -> None:
+    folder = new_run_folder(tmp_path, "x")
+    known = folder.pseudonyms()
+    rows = [("patient", known.patient("Doe^John, Jr"), "Doe^John, Jr"), ("sample", known.sample("1"), "1")]
+    write_mapping(folder.mapping, [*rows, rows[0]])
+    assert stat.S_IMODE(folder.mapping.stat().st_mode) == 0o600
+    with folder.mapping.open(newline="") as file:
+        assert [tuple(row) for row in csv.reader(file)] == [("kind", "pseudonym", "id"), *rows]
