@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from medres.preprocessing.preprocessor import Preprocessor as Preprocessor
     from medres.reporting.result import Run as Run
     from medres.workflows.finetuning import finetune as finetune
+    from medres.workflows.inspection import inspect as inspect
     from medres.workflows.prediction import predict as predict
     from medres.workflows.registry import register as register
 
@@ -33,6 +34,7 @@ _HOMES = {
     "create_model": "medres.models.factory",
     "finetune": "medres.workflows.finetuning",
     "freeze_to": "medres.finetuning.freezing",
+    "inspect": "medres.workflows.inspection",
     "predict": "medres.workflows.prediction",
     "register": "medres.workflows.registry",
 }
@@ -46,6 +48,7 @@ __all__ = [
     "create_model",
     "finetune",
     "freeze_to",
+    "inspect",
     "predict",
     "register",
 ]

@@ -9,7 +9,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import typer
 
@@ -39,7 +39,10 @@ Text = str | None
 Number = int | None
 File = Path | None
 
-LAYOUTS = "a folder of class folders, a folder with labels.csv (or that file), a MedMNIST .npz"
+LAYOUTS = (
+    "a folder of class folders, a folder with labels.csv (or that file), a BIDS data set, a MONAI data list (.json), "
+    "a MedMNIST .npz; NIfTI, DICOM, NRRD, MHA, MGH, PNG, JPEG, TIFF, npy, npz"
+)
 Data = Annotated[File, typer.Option(help=f"Labelled scans: {LAYOUTS}.")]
 Arch = Annotated[Text, typer.Option(help="Backbone: resnet18, resnet50, ... `medres archs` lists all.")]
 Labels = Annotated[File, typer.Option(help="Table of labels that lies elsewhere.")]
@@ -48,6 +51,20 @@ PatientColumn = Annotated[Text, typer.Option(help="Column with the patient. Defa
 PatientPattern = Annotated[Text, typer.Option(help="Regular expression whose group finds the patient in a path.")]
 UnitColumn = Annotated[Text, typer.Option(help="Column with what is scored as one, such as lesion_id.")]
 Positive = Annotated[Text, typer.Option(help="Positive class of two. Default: the last in sorted order.")]
+Suffix = Annotated[Text, typer.Option(help="BIDS: which images, such as T1w. Default: the one all subjects have.")]
+Series = Annotated[Text, typer.Option(help="DICOM: regular expression that chooses the series of a study.")]
+Sequences = Annotated[Text, typer.Option(help="Columns of images that become channels: t1,t2,flair.")]
+MaskColumn = Annotated[Text, typer.Option(help="Column with masks of the regions of interest. Default: mask.")]
+Volume = Annotated[Number, typer.Option(help="4D: which volume is the scan, from 0. Default: 4D is refused.")]
+GantryTilt = Annotated[Text, typer.Option(help="Tilted CT: correct or refuse. Default: correct.")]
+UnevenSlices = Annotated[Text, typer.Option(help="Slices at uneven distances: resample or refuse. Default: resample.")]
+RoiSize = Annotated[
+    Text, typer.Option(help="Region of interest in mm about the mask or centre columns: 40 or 40,40,60.")
+]
+Near = Annotated[Text, typer.Option(help="Near copies: group (one side of every split) or ignore. Default: group.")]
+Exclude = Annotated[
+    list[str] | None, typer.Option(help="Leave out the scans with this finding. May be given several times.")
+]
 Weights = Annotated[Text, typer.Option(help="auto, imagenet, none, a timm tag, hf-hub:NAME or a file. Default: auto.")]
 WeightsDir = Annotated[File, typer.Option(help="Weights for offline use. Default: $MEDRES_WEIGHTS_DIR.")]
 Recipe = Annotated[Text, typer.Option(help="auto, linear-probe, lp-ft, gradual, partial or full. Default: auto.")]
@@ -84,6 +101,16 @@ def finetune(
     patient_pattern: PatientPattern = None,
     unit_column: UnitColumn = None,
     positive: Positive = None,
+    suffix: Suffix = None,
+    series: Series = None,
+    sequences: Sequences = None,
+    mask_column: MaskColumn = None,
+    volume: Volume = None,
+    gantry_tilt: GantryTilt = None,
+    uneven_slices: UnevenSlices = None,
+    roi_size_mm: RoiSize = None,
+    near_duplicates: Near = None,
+    exclude_findings: Exclude = None,
     weights: Weights = None,
     weights_dir: WeightsDir = None,
     recipe: Recipe = None,
@@ -120,6 +147,48 @@ def finetune(
         settings = FinetuneConfig.build(file=config, assignments=tuple(assignments or ()), **options)
         run = workflows.run_finetune(settings, progress=_progress(quiet=quiet or json_))
         return run.summary() if json_ else run.screen()
+
+    _answer(work, debug=debug, as_json=json_)
+
+
+@app.command()
+def inspect(
+    data: Annotated[Path, typer.Argument(help=f"Scans, labelled or not: {LAYOUTS}.")],
+    labels: Labels = None,
+    label_column: LabelColumn = None,
+    patient_column: PatientColumn = None,
+    patient_pattern: PatientPattern = None,
+    unit_column: UnitColumn = None,
+    positive: Positive = None,
+    suffix: Suffix = None,
+    series: Series = None,
+    sequences: Sequences = None,
+    mask_column: MaskColumn = None,
+    volume: Volume = None,
+    gantry_tilt: GantryTilt = None,
+    uneven_slices: UnevenSlices = None,
+    roi_size_mm: RoiSize = None,
+    exclude_findings: Exclude = None,
+    manifest: Annotated[File, typer.Option(help="scans.csv of an earlier run: are the voxels still the same?")] = None,
+    html: Annotated[File, typer.Option(help="Write a page with pictures (local: it names files).")] = None,
+    json_: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Check a data set: readable, plausible, labelled, free of leaks. Exit code 1 if training would be refused.
+
+    Example: medres inspect scans/ --html inspect.html
+    """
+    options = {key: value for key, value in locals().items() if key not in {*_SHARED, "manifest", "html", "quiet"}}
+
+    def work() -> Any:
+        from medres import workflows
+        from medres.config import DataConfig
+
+        settings = DataConfig.build(**options)
+        progress = _progress(quiet=quiet or json_)
+        inspection = workflows.run_inspect(settings, html=html, manifest=manifest, progress=progress)
+        return _Answer(inspection.summary() if json_ else inspection.screen(), exit_code=inspection.exit_code)
 
     _answer(work, debug=debug, as_json=json_)
 
@@ -262,6 +331,13 @@ def _main(
 _SHARED = frozenset({"config", "assignments", "json_", "quiet", "debug"})
 
 
+class _Answer(NamedTuple):
+    """What to print, and the exit code where it is not 0."""
+
+    shown: Any
+    exit_code: int
+
+
 def _progress(*, quiet: bool) -> Any:
     from medres.reporting.terminal import TerminalProgress
 
@@ -284,7 +360,9 @@ def _answer(work: Callable[[], Any], *, debug: bool, as_json: bool) -> None:
             debug=debug,
         )
     else:
-        _print(answer, as_json=as_json)
+        _print(answer.shown if isinstance(answer, _Answer) else answer, as_json=as_json)
+        if isinstance(answer, _Answer) and answer.exit_code:
+            raise typer.Exit(answer.exit_code)
 
 
 def _print(answer: Any, *, as_json: bool) -> None:

@@ -60,10 +60,13 @@ class DataConfig(Document):
         suffix: Which images of a BIDS data set, such as ``T1w``; None = the one that every subject has.
         series: Regular expression that chooses among the DICOM series of a study.
         sequences: Columns of images that become channels, such as ``t1`` and ``flair``; empty = by the table.
+        mask_column: Column with masks of the regions of interest; None looks for ``mask``.
         volume: Which volume of a 4D scan, from 0; None refuses 4D.
         gantry_tilt: ``correct`` a tilted CT, or ``refuse`` it.
         uneven_slices: ``resample`` slices at uneven distances, or ``refuse`` them.
         roi_size_mm: Edges of the region of interest in mm, one number or three (left-right, back-front, feet-head).
+        near_duplicates: ``group`` keeps near copies on one side of every split (of given splits, out of training);
+            ``ignore`` only reports them.
         exclude_findings: Codes of findings whose scans are left out.
     """
 
@@ -79,10 +82,12 @@ class DataConfig(Document):
     suffix: str | None = None
     series: str | None = None
     sequences: Annotated[tuple[str, ...], pydantic.BeforeValidator(_words)] = ()
+    mask_column: str | None = None
     volume: int | None = pydantic.Field(default=None, ge=0)
     gantry_tilt: Literal["correct", "refuse"] = "correct"
     uneven_slices: Literal["resample", "refuse"] = "resample"
     roi_size_mm: Annotated[tuple[float, float, float] | None, pydantic.BeforeValidator(_edges)] = None
+    near_duplicates: Literal["group", "ignore"] = "group"
     exclude_findings: Annotated[tuple[str, ...], pydantic.BeforeValidator(_words)] = ()
 
     def reading_rules(self) -> ReadingRules:
@@ -174,7 +179,7 @@ class FinetuneConfig(DataConfig):
         """Return what may leave the hospital as flat values: no path, no name of a column or file."""
         paths = {"data", "labels", "weights", "weights_dir", "output", "plan", "cache_dir", "tracking_uri"}
         names = {"name", "experiment", "label_column", "patient_column", "patient_pattern", "unit_column"}
-        names |= {"series", "sequences", "suffix"}
+        names |= {"series", "sequences", "suffix", "mask_column"}
         local = paths | names
         return _flat({key: value for key, value in self.to_mapping().items() if key not in local})
 

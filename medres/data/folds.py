@@ -1,7 +1,7 @@
-"""Folds: who trains, who chooses, who is scored. Patients, not files; and identical scans count as one patient.
+"""Folds: who trains, who chooses, who is scored. Patients, not files; and patients with copies of a scan are one.
 
-What is held out together are the connected components of (patient, content hash): two files of one patient, and two
-patients who share a scan, never stand on two sides.
+What is held out together are the connected components of (patient, content hash, group of near copies): two files of
+one patient, and two patients who share a scan or nearly so, never stand on two sides.
 """
 
 from __future__ import annotations
@@ -78,12 +78,12 @@ def make_folds(table: ScanTable, *, num_folds: int | None, seed: int) -> Folding
     train, val         one model; val is held out   K folds in train + val
     =================  ===========================  ====================================================
 
-    Folds are grouped by patient and identical scans, stratified by class, and depend on the seed and on the scans,
-    not on their order. Every class is held out in every fold. Scans that are identical to a test scan are left out
-    of training, never out of test; the notes say how many.
+    Folds are grouped by patient, identical scans and near copies, stratified by class, and depend on the seed and on
+    the scans, not on their order. Every class is held out in every fold. Scans that are copies of a test scan are left
+    out of training, never out of test; the notes say how many.
 
     Args:
-        table: With labels; with content hashes, or identical scans are not seen.
+        table: With labels; with content hashes and groups of near copies, or copies are not seen.
         num_folds: None: 5, or the given splits.
         seed: Of the division.
 
@@ -106,9 +106,9 @@ def make_folds(table: ScanTable, *, num_folds: int | None, seed: int) -> Folding
 
 
 def patient_groups(table: ScanTable) -> Rows:
-    """Return the group of every scan: connected components of patient and content hash, ``(N,)``.
+    """Return the group of every scan: connected components of patient, content hash and near copies, ``(N,)``.
 
-    Groups are numbered in the order of their smallest sample id. Empty hashes connect nothing.
+    Groups are numbered in the order of their smallest sample id. Empty hashes and empty `Scan.alike` connect nothing.
 
     Example:
         >>> from pathlib import Path; from medres.data.table import Scan
@@ -121,8 +121,8 @@ def patient_groups(table: ScanTable) -> Rows:
     edges = [
         (row, len(table) + node_of.setdefault(node, len(node_of)))
         for row, scan in enumerate(table)
-        for node in (("patient", scan.patient_id), ("hash", scan.content_hash))
-        if node != ("hash", "")
+        for node in (("patient", scan.patient_id), ("hash", scan.content_hash), ("alike", scan.alike))
+        if node[0] == "patient" or node[1]
     ]
     size = len(table) + len(node_of)
     ends = np.array(edges, dtype=np.int64).reshape(-1, 2)
@@ -254,7 +254,8 @@ def _too_few(table: ScanTable, groups: Groups, *, num_parts: int, rule: str, see
     patients = "patients" if table.patients_given else "scans"
     scarce = [f"'{label}' has {number}" for label, number in numbers.items() if number < num_parts]
     if scarce:
-        identical = f"{patients} with identical scans count as one"
+        copies = "near copies or identical scans" if any(scan.alike for scan in table) else "identical scans"
+        identical = f"{patients} with {copies} count as one"
         problem = f"{rule} {num_parts} {patients} of every class ({identical}); {first_of(scarce)}."
     else:
         problem = f"{rule} {num_parts} {patients} of every class that do not share scans of several classes."

@@ -44,7 +44,7 @@ def sampling_steps(shape: tuple[int, ...], *, max_voxels: int) -> tuple[int, ...
     return tuple(steps)
 
 
-def foreground_mask(voxels: npt.NDArray[Any], *, modality: str) -> Mask:
+def foreground_mask(voxels: npt.NDArray[Any], *, modality: str, color: bool = False) -> Mask:
     """Return where the scan shows something; everywhere, where no background can be told.
 
     CT: above -500 HU. Others: above the background's value where the background is one exact value (padding, a
@@ -52,8 +52,10 @@ def foreground_mask(voxels: npt.NDArray[Any], *, modality: str) -> Mask:
     fat from hiding dark tissue, if what lies below it is dark and is a class of its own.
 
     Args:
-        voxels: ``(C, *spatial)``; of several channels the brightest counts.
+        voxels: ``(C, *spatial)``. Of colours the brightest counts. Sequences have each a scale of its own: foreground
+            is what is foreground in one of them, and one in which no background can be told has no say.
         modality: ``CT``, ``MR`` or ``other``.
+        color: Whether the channels are the colours of one picture.
 
     Returns:
         ``(*spatial)``.
@@ -63,10 +65,10 @@ def foreground_mask(voxels: npt.NDArray[Any], *, modality: str) -> Mask:
         >>> int(foreground_mask(scan, modality="MR").sum())
         16
     """
-    brightest = voxels[0] if voxels.shape[0] == 1 else voxels.max(axis=0)
-    threshold = BODY_FROM_HU if modality == "CT" else background_threshold(brightest)
-    mask: Mask = np.ones(brightest.shape, dtype=bool) if threshold is None else brightest > threshold
-    return mask if mask.any() else np.ones_like(mask)
+    channels = [voxels.max(axis=0)] if color and len(voxels) > 1 else list(voxels)
+    masks = [mask for mask in (_channel_mask(channel, modality) for channel in channels) if mask is not None]
+    union: Mask = np.logical_or.reduce(masks) if masks else np.ones(voxels.shape[1:], dtype=bool)
+    return union if union.any() else np.ones_like(union)
 
 
 def foreground_box(mask: Mask) -> tuple[slice, ...]:
@@ -99,6 +101,11 @@ def background_threshold(values: npt.NDArray[Any]) -> float | None:
     if _has_exact_background(sample, lowest):
         return lowest
     return _otsu_threshold(sample, float(low), float(high)) if high > low else None
+
+
+def _channel_mask(channel: npt.NDArray[Any], modality: str) -> Mask | None:
+    threshold = BODY_FROM_HU if modality == "CT" else background_threshold(channel)
+    return None if threshold is None else np.asarray(channel > threshold)
 
 
 def _has_exact_background(sample: npt.NDArray[np.float64], lowest: float) -> bool:

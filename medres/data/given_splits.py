@@ -1,14 +1,15 @@
-"""Splits that come with the data: checked for patients on two sides, and for identical scans."""
+"""Splits that come with the data: checked for patients on two sides, for identical scans and for near copies."""
 
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
-from medres.data.table import ScanTable, Split
+from medres.data.table import Scan, ScanTable, Split
 from medres.data.wording import counted, first_of
 from medres.errors import DataError
 
@@ -33,10 +34,13 @@ class SplitRows:
 
 
 def rows_of_given_splits(table: ScanTable, *, merge_val: bool) -> SplitRows:
-    """Return the rows of each given split, without training scans that are identical to scored ones.
+    """Return the rows of each given split, without training scans that are copies of scored ones.
+
+    Near copies are left out like identical ones: one training scan less after a false alarm (about one in a hundred,
+    docs/concepts/leakage.md) costs little, a copy of a test scan in training costs the score its meaning.
 
     Args:
-        table: With content hashes.
+        table: With content hashes and groups of near duplicates.
         merge_val: Whether training and validation scans will be divided anew: copies between these two then stay.
 
     Raises:
@@ -80,18 +84,26 @@ def _refuse_shared_patients(table: ScanTable) -> None:
 
 
 def _without_copies(table: ScanTable, given: SplitRows, scored: Split) -> SplitRows:
-    """Leave scans that are identical to those of a scored split out of the splits that learn."""
-    scored_rows = given.test if scored == "test" else given.val
-    hashes = {table.scans[row].content_hash for row in scored_rows} - {""}
-    train, num_train = _dropped(table, given.train, hashes)
-    val, num_val = _dropped(table, given.val, hashes) if scored == "test" else (given.val, 0)
-    if not num_train + num_val:
-        return given
-    found = counted(num_train + num_val, "training scan")
-    note = f"{found} identical to scans of the {scored} split: left out of training, kept in {scored}."
-    return replace(given, train=train, val=val, notes=(*given.notes, note))
+    """Leave scans that are copies of those of a scored split out of the splits that learn."""
+    scored_scans = [table.scans[row] for row in (given.test if scored == "test" else given.val)]
+    for key, likeness in _LIKENESSES:
+        copied = {key(scan) for scan in scored_scans} - {""}
+        train = _unlike(table, given.train, key, copied)
+        val = _unlike(table, given.val, key, copied) if scored == "test" else given.val
+        left_out = len(given.train) - len(train) + len(given.val) - len(val)
+        if left_out:
+            found = counted(left_out, "training scan")
+            note = f"{found} {likeness} scans of the {scored} split: left out of training, kept in {scored}."
+            given = replace(given, train=train, val=val, notes=(*given.notes, note))
+    return given
 
 
-def _dropped(table: ScanTable, rows: Rows, hashes: set[str]) -> tuple[Rows, int]:
-    kept = np.array([row for row in rows if table.scans[row].content_hash not in hashes], dtype=np.int64)
-    return kept, len(rows) - len(kept)
+# in this order: what is identical is not counted as nearly so
+_LIKENESSES: tuple[tuple[Callable[[Scan], str], str], ...] = (
+    (lambda scan: scan.content_hash, "identical to"),
+    (lambda scan: scan.alike, "nearly the same as"),
+)
+
+
+def _unlike(table: ScanTable, rows: Rows, key: Callable[[Scan], str], copied: set[str]) -> Rows:
+    return np.array([row for row in rows if key(table.scans[row]) not in copied], dtype=np.int64)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,10 @@ class ScanImage:
         modality: What the header says (``CT``, ``MR``, ...), or None where the format does not say.
         channel_names: Names of the sequences that became channels (``t1``, ``flair``); empty for one image.
         notes: What the reader had to decide, for the user, as ``code: sentence`` (no path, no name).
+        region: Where a region of interest lies in the whole scan, (start, stop) along each spatial axis in voxels of
+            the scan (below 0 and beyond its size where the region leaves it); None for a whole scan.
+        looks_like: What the voxels of the whole scan look like (``CT``, ``MR``, ``other``), and why: a region alone has
+            too little air, or too few values, to tell. None for a whole scan.
     """
 
     voxels: npt.NDArray[Any]
@@ -33,6 +37,8 @@ class ScanImage:
     modality: str | None = None
     channel_names: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    region: tuple[tuple[int, int], ...] | None = None
+    looks_like: tuple[Literal["CT", "MR", "other"], str] | None = None
 
     @property
     def spatial_dims(self) -> int:

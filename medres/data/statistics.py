@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import nibabel as nib
 import numpy as np
@@ -33,6 +33,17 @@ _LEAST_TISSUE = 0.005
 _MOSTLY = 0.4
 _EIGHT_BIT_RANGE = 255.0
 
+# Without the intercept of -1024 air is 0 and tissue 1000. A region inside an organ has nothing below zero either, but
+# then 95 % of it are no bone.
+_MOSTLY_NO_BONE_HU = 700.0
+
+# Modalities by DICOM's codes. A header can hold anything in their place, which is then not repeated; "other" (OT) and
+# a secondary capture (SC) say nothing about the values.
+_MODALITIES = frozenset(
+    {"CT", "MR", "PT", "NM", "US", "IVUS", "CR", "DX", "MG", "XA", "RF", "IO", "PX", "XC", "ES", "GM", "SM", "OP",
+     "OPT", "OCT", "BI", "BMD", "TG", "RTIMAGE", "RTDOSE", "SEG"}
+)  # fmt: skip
+
 # Magnitude images reach down to nearly nothing; interpolation undershoots zero by a few percent.
 _UNDERSHOOT = 0.05
 _NEARLY_DARK = 0.15
@@ -46,16 +57,21 @@ class ScanStatistics(Document):
         spacing_mm: Size of a voxel along each axis, or None where unknown.
         orientation: Code of the growth of the axes, such as ``LPS``; None for images and where unknown.
         dtype: Type of the stored voxels, such as ``int16``.
-        num_channels: 1, or 3 for true colour.
+        num_channels: 1, 3 for true colour, or the number of sequences.
         minimum: Smallest value.
         maximum: Largest value.
         percentiles: Values at ``"0.5"`` to ``"99.5"`` per cent.
         foreground_fraction: Share of the voxels that are foreground.
         foreground_box: (start, stop) of the foreground's bounding box along each axis.
-        modality: Guess from the voxels alone.
+        modality: What the header says if the voxels can be that, else a guess from the voxels alone; of a region, from
+            those of the whole scan.
         evidence: Why, in words.
         sampling_steps: Every how many voxels along each axis percentiles, foreground and guess looked at one; the
             box is widened by that much. All 1: every voxel. Minimum and maximum always are of all voxels.
+        color: Whether the channels are the colours of one picture.
+        channel_names: Names of the sequences that are the channels; empty for one image.
+        header_modality: What the header says, or None where the format does not say.
+        region: Which part of the whole scan this is, (start, stop) along each axis; None for a whole scan.
     """
 
     spatial_shape: tuple[int, ...]
@@ -71,6 +87,10 @@ class ScanStatistics(Document):
     modality: Modality
     evidence: str
     sampling_steps: tuple[int, ...] = ()
+    color: bool = False
+    channel_names: tuple[str, ...] = ()
+    header_modality: str | None = None
+    region: tuple[tuple[int, int], ...] | None = None
 
 
 def scan_statistics(image: ScanImage) -> ScanStatistics:
@@ -83,25 +103,28 @@ def scan_statistics(image: ScanImage) -> ScanStatistics:
         ('CT', ((2, 6), (2, 6), (2, 6)))
     """
     steps = sampling_steps(image.spatial_shape, max_voxels=_MAX_SAMPLED)
-    sampled = image.voxels[(slice(None), *(slice(None, None, step) for step in steps))]
+    sampled = _sampled(image, steps)
     values = sampled.astype(np.float64).ravel()
-    low, high = float(image.voxels.min()), float(image.voxels.max())
-    modality, evidence = guess_modality(values, low=low, high=high, image=image)
-    mask = foreground_mask(sampled, modality=modality)
+    modality, evidence = _modality(sampled, image) if image.looks_like is None else image.looks_like
+    mask = foreground_mask(sampled, modality=modality, color=image.color)
     return ScanStatistics(
         spatial_shape=image.spatial_shape,
         spacing_mm=image.spacing_mm,
         orientation=orientation_code(image.affine),
         dtype=image.voxels.dtype.name,
         num_channels=image.voxels.shape[0],
-        minimum=low,
-        maximum=high,
+        minimum=float(image.voxels.min()),
+        maximum=float(image.voxels.max()),
         percentiles=_percentiles(values),
         foreground_fraction=float(mask.mean()),
         foreground_box=_box_on_scan(foreground_box(mask), steps, image.spatial_shape),
         modality=modality,
         evidence=evidence,
         sampling_steps=steps,
+        color=image.color,
+        channel_names=image.channel_names,
+        header_modality=known_modality(image.modality),
+        region=image.region,
     )
 
 
@@ -115,24 +138,89 @@ def orientation_code(affine: npt.NDArray[np.float64] | None) -> str | None:
     return None if affine is None else "".join(nib.orientations.aff2axcodes(affine))
 
 
-def guess_modality(values: Sample, *, low: float, high: float, image: ScanImage) -> tuple[Modality, str]:
-    """Return a guess of the modality and its evidence.
+def guess_modality(
+    values: Sample, *, low: float, high: float, dtype: np.dtype[Any], header: str | None = None
+) -> tuple[Modality, str]:
+    """Return the modality of one grey channel, and the evidence.
 
-    CT is recognised by Hounsfield units: air at -1000 with tissue above it, or whole numbers that lie mostly
-    between fat and blood and go below zero. MR is recognised as a magnitude image: not negative, more than 8 bits,
-    dark where there is nothing. Everything else is ``other``, which is treated as it is.
+    What the header says counts, as far as the voxels can be that: a CT has Hounsfield units only if its rescale
+    intercept was applied, and 8 bits hold a screenshot. Without a header, CT is recognised by Hounsfield units: air at
+    -1000 with tissue above it, or whole numbers that lie mostly between fat and blood and go below zero. MR is
+    recognised as a magnitude image: not negative, more than 8 bits, dark where there is nothing. Everything else is
+    ``other``, which is treated as it is.
 
     Args:
         values: Sample of the voxels.
         low: Their minimum.
         high: Their maximum.
-        image: For type and channels.
+        dtype: Their type.
+        header: Modality by the header, such as ``CT``, or None.
     """
-    if image.color:
-        return "other", "true colour"
-    if image.voxels.dtype.itemsize == 1 or _is_eight_bit(values, low, high):
+    if header is not None:
+        return _as_header_says(header, values, low, high, dtype)
+    if dtype.itemsize == 1 or _is_eight_bit(values, low, high):
         return "other", f"8-bit values, {low:g} to {high:g}"
     return _as_ct(values, low, high) or _as_mr(values, low, high) or ("other", _range_evidence(low, high))
+
+
+def known_modality(header: str | None) -> str | None:
+    """Return what a header says if that is a modality that tells about the values, or several of them with ``+``.
+
+    Example:
+        >>> known_modality("CT+PT"), known_modality("OT"), known_modality("Doe^John")
+        ('CT+PT', None, None)
+    """
+    return header if header and set(header.split("+")) <= _MODALITIES else None
+
+
+def what_it_looks_like(image: ScanImage) -> tuple[Modality, str]:
+    """Return the modality of a scan and the evidence, from a regular sample of its voxels.
+
+    Example:
+        >>> ct = np.full((1, 8, 8, 8), -1000, dtype=np.int16); ct[0, 2:6, 2:6, 2:6] = 40
+        >>> what_it_looks_like(ScanImage(voxels=ct, affine=None, spacing_mm=None, content_hash=""))[0]
+        'CT'
+    """
+    return _modality(_sampled(image, sampling_steps(image.spatial_shape, max_voxels=_MAX_SAMPLED)), image)
+
+
+def _sampled(image: ScanImage, steps: tuple[int, ...]) -> npt.NDArray[Any]:
+    return image.voxels[(slice(None), *(slice(None, None, step) for step in steps))]
+
+
+def _modality(sampled: npt.NDArray[Any], image: ScanImage) -> tuple[Modality, str]:
+    """Return the modality that all channels have, else ``other``."""
+    if image.color:
+        return "other", "true colour"
+    header = known_modality(image.modality)
+    guesses = [
+        guess_modality(
+            part.astype(np.float64).ravel(), low=float(whole.min()), high=float(whole.max()),
+            dtype=whole.dtype, header=header,
+        )
+        for part, whole in zip(sampled, image.voxels, strict=True)
+    ]  # fmt: skip
+    if len({modality for modality, _ in guesses}) == 1:
+        return guesses[0]
+    return "other", "its channels look like " + ", ".join(modality for modality, _ in guesses)
+
+
+def _as_header_says(header: str, values: Sample, low: float, high: float, dtype: np.dtype[Any]) -> tuple[Modality, str]:
+    if header == "MR":
+        return "MR", f"the header says MR; values from {low:g} to {high:g}"
+    if header != "CT":
+        return "other", f"the header says {header}; {_range_evidence(low, high)}"
+    if dtype.itemsize == 1:
+        return "other", f"the header says CT, but the values are 8-bit, {low:g} to {high:g}"
+    if _can_be_hounsfield(values, low):
+        return "CT", f"the header says CT; values from {low:g} to {high:g} can be Hounsfield units"
+    return "other", f"the header says CT, but values from {low:g} to {high:g} are no Hounsfield units"
+
+
+def _can_be_hounsfield(values: Sample, low: float) -> bool:
+    """Return whether an intercept was applied: air and fat are below zero; where there are none, hardly any is bone."""
+    lowest, highest = np.percentile(values, [0.5, 95])
+    return bool(lowest >= _LOWEST_PADDING_HU and (low < 0 or highest <= _MOSTLY_NO_BONE_HU))
 
 
 def _as_ct(values: Sample, low: float, high: float) -> tuple[Modality, str] | None:

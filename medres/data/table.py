@@ -18,6 +18,10 @@ from medres.runs.atomic import atomic_write_text
 
 Split = Literal["train", "val", "test"]
 COLUMNS = ("sample_id", "patient_id", "path", "member", "label", "split", "unit", "content_hash")
+#: Columns of ``scans.csv`` that are written where a scan has them; those of sequences are called ``path_<name>``.
+OPTIONAL_COLUMNS = ("num_files", "mask", "center_x_mm", "center_y_mm", "center_z_mm")
+#: Names that no column of metadata has.
+RESERVED_COLUMNS = frozenset((*COLUMNS, *OPTIONAL_COLUMNS))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,18 +131,37 @@ class ScanTable:
         scans = tuple(replace(scan, content_hash=hashes[scan.sample_id]) for scan in self.scans)
         return replace(self, scans=scans)
 
+    def with_alike(self, groups: Mapping[str, str]) -> ScanTable:
+        """Return the table with the groups of near duplicates filled in, by sample id; scans in none are alone."""
+        scans = tuple(replace(scan, alike=groups.get(scan.sample_id, "")) for scan in self.scans)
+        return replace(self, scans=scans)
+
     def write_csv(self, path: Path) -> None:
-        """Write ``scans.csv`` (local only: it holds paths and patient ids), with the metadata that came."""
+        """Write ``scans.csv`` (local only: it holds paths and patient ids), with the metadata that came.
+
+        Of a DICOM series it names the folder and, as ``member``, the series; `load_scans` takes the file as labels.
+        """
+        rows = [self._cells(scan) for scan in self.scans]
+        used = {column for row in rows for column, cell in row.items() if cell}
+        optional = [column for column in dict.fromkeys(name for row in rows for name in row) if column not in COLUMNS]
         extra = sorted({key for scan in self.scans for key in scan.metadata})
+        header = [*COLUMNS, *(column for column in optional if column in used)]
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow([*COLUMNS, *extra])
-        for scan in self.scans:
-            writer.writerow([*self._cells(scan), *(scan.metadata.get(key, "") for key in extra)])
+        writer.writerow([*header, *extra])
+        for scan, row in zip(self.scans, rows, strict=True):
+            writer.writerow([*(row.get(name, "") for name in header), *(scan.metadata.get(key, "") for key in extra)])
         atomic_write_text(path, text.getvalue())
 
-    def _cells(self, scan: Scan) -> list[str]:
-        path = scan.path.relative_to(self.root) if scan.path.is_relative_to(self.root) else scan.path
-        values = (scan.sample_id, scan.patient_id, path.as_posix(), scan.member, scan.label, scan.split,
+    def _cells(self, scan: Scan) -> dict[str, str]:
+        values = (scan.sample_id, scan.patient_id, self._written(scan.path), scan.member, scan.label, scan.split,
                   scan.unit, scan.content_hash)  # fmt: skip
-        return ["" if value is None else str(value) for value in values]
+        center = [repr(value) for value in scan.center_ras_mm] if scan.center_ras_mm else [""] * 3
+        mask = self._written(scan.mask) if scan.mask else ""
+        optional = (str(len(scan.files) or ""), mask, *center)
+        cells = {name: "" if value is None else value for name, value in zip(COLUMNS, values, strict=True)}
+        cells |= dict(zip(OPTIONAL_COLUMNS, optional, strict=True))
+        return cells | {f"path_{name}": self._written(path) for name, path in scan.sequences.items()}
+
+    def _written(self, path: Path) -> str:
+        return (path.relative_to(self.root) if path.is_relative_to(self.root) else path).as_posix()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from medres.data.catalogue import KINDS, kind_of
 from medres.data.image import ScanImage
 from medres.deployment.bundle import Bundle
 from medres.planning.axes import DEFAULT_ORIENTATION, anatomical_axes
@@ -16,7 +17,7 @@ _SLACK = 0.01
 
 def scan_findings(image: ScanImage, geometry: Geometry, bundle: Bundle) -> tuple[str, ...]:
     """Return what stands between a scan and the training scans, as sentences without path, name or voxel value."""
-    findings = [_training_finding(image, bundle), *_spacing_findings(image, geometry, bundle)]
+    findings = [_training_finding(image, bundle), *_spacing_findings(image, geometry, bundle), *_reader_findings(image)]
     return tuple(finding for finding in findings if finding)
 
 
@@ -27,6 +28,26 @@ def _training_finding(image: ScanImage, bundle: Bundle) -> str:
         return ""
     names = ", ".join(map(str, folds))
     return f"This scan was in the training data of member {names}: its probability is too confident."
+
+
+def _reader_findings(image: ScanImage) -> list[str]:
+    """Return what the reader had to decide and a person should know.
+
+    The catalogue's sentence, not the reader's: the answer may go to a client over the network, and a reader's sentence
+    tells what stands in a header.
+    """
+    codes = dict.fromkeys(note.partition(":")[0] for note in image.notes)
+    return [
+        f"Warning {code}: expected is that {_lowered(kind_of(code).rule)}"
+        for code in codes
+        if code in KINDS and kind_of(code).severity == "warning"
+    ]
+
+
+def _lowered(sentence: str) -> str:
+    """Return a sentence to stand after other words; its first word stays if it is an abbreviation (NIfTI, CT)."""
+    first = sentence.split(" ", 1)[0]
+    return sentence if any(letter.isupper() for letter in first[1:]) else sentence[0].lower() + sentence[1:]
 
 
 def _spacing_findings(image: ScanImage, geometry: Geometry, bundle: Bundle) -> list[str]:

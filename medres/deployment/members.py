@@ -19,6 +19,7 @@ from medres.evaluation.calibration import probabilities_of
 from medres.evaluation.operating_point import OperatingPoint
 from medres.models.classifier import ClassificationModel
 from medres.models.factory import create_model
+from medres.models.geometry import options_of
 from medres.planning.plan import Plan
 
 Floats = npt.NDArray[np.float64]
@@ -88,7 +89,7 @@ def rebuild_network(weights_file: Path, *, arch: str, num_classes: int, plan: Pl
         with torch.device("meta"):  # neither time nor random numbers for weights that are replaced at once
             model = create_model(
                 arch, spatial_dims=plan.spatial_dims, slicewise=plan.slicewise, num_classes=num_classes,
-                in_channels=plan.in_channels, weights="none",
+                in_channels=plan.in_channels, weights="none", **options_of(tensors),
             )  # fmt: skip
     except ModelError as error:
         raise BundleError(f"{weights_file} cannot be used: {error.problem}", fix=error.fix) from None

@@ -99,13 +99,14 @@ class Predictor:
         """Predict files. One that cannot be used is told in its row; the others are predicted.
 
         Args:
-            scans: A table, or paths of files and folders.
+            scans: A table, or paths of files and folders; models of several sequences or of a region of interest
+                need the columns that say so, which only a table has.
             progress: Shows scans.
 
         Raises:
             DataError: A path does not exist, or there is no scan at all.
         """
-        table = scans if isinstance(scans, ScanTable) else list_scans([Path(scan) for scan in scans])
+        table = scans if isinstance(scans, ScanTable) else self._listed([Path(scan) for scan in scans])
         reads = [partial(read_sample, scan, rules=self.bundle.plan.reading) for scan in table]
         files = tuple(str(scan.path) for scan in table)
         return self._predict(reads, tuple(scan.sample_id for scan in table), files, progress or Silent())
@@ -115,6 +116,10 @@ class Predictor:
         reads: list[Read] = [partial(_itself, image) for image in images]
         names = tuple(str(index) for index in range(len(images)))
         return self._predict(reads, names, ("",) * len(images), Silent())
+
+    def _listed(self, paths: Sequence[Path]) -> ScanTable:
+        rules = self.bundle.plan.reading
+        return list_scans(paths, series=rules.series, sequences=rules.sequences)
 
     def _predict(
         self, reads: Sequence[Read], names: tuple[str, ...], files: tuple[str, ...], progress: Progress

@@ -12,16 +12,26 @@ from medres.planning.plan import Crop
 CROP_BELOW = 0.8
 
 
-def choose_crop(grid: Grid, *, wishes: PlanOverrides) -> Choice[Crop]:
+def choose_crop(grid: Grid, *, wishes: PlanOverrides, regions: bool = False) -> Choice[Crop]:
     """Return ``foreground`` where the foreground's box is considerably smaller than the scan.
 
     Scans of one size without spacing are left whole: each box would be enlarged to the input by a factor of its own,
     and the size of a structure, which may be the very sign that is looked for, would be lost.
+
+    Args:
+        grid: Of the scans.
+        wishes: Of the user.
+        regions: Whether the scans are regions of interest, which are left whole: they were cropped about their lesions.
     """
-    chosen = _by_grid(grid)
+    chosen = _OF_REGIONS if regions else _by_grid(grid)
     if wishes.crop is None:
         return chosen
     return by_wish(wishes.crop, key="crop", instead_of=f"{chosen.value}. {chosen.reason}")
+
+
+_OF_REGIONS: Choice[Crop] = Choice(
+    "none", "The scans are regions of interest already: their lesion stays in the middle, and the scale is one."
+)
 
 
 def _by_grid(grid: Grid) -> Choice[Crop]:

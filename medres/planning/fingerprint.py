@@ -84,11 +84,14 @@ class Fingerprint(Document):
         modalities: Guess of each scan, counted.
         evidence: Why, in a sentence.
         dtypes: Types of the stored voxels, counted.
-        num_channels: Channels of the scans, counted; three are true colour.
+        num_channels: Channels of the scans, counted; three are true colour unless they are sequences.
         minimum: Smallest value of each scan.
         maximum: Largest value of each scan.
         percentiles: Of the values of each scan: ``"0.5"`` to ``"99.5"``.
         num_unit_range: How many hold floating-point values between 0 and 1.
+        sequences: Names of the sequences that are the channels of every scan; empty for scans of one image.
+        num_regions: How many are a region of interest of a larger scan; all sizes are then those of the regions.
+        header_modalities: Modality by the header of each scan that says it, counted.
     """
 
     format: Literal[1] = 1
@@ -104,6 +107,9 @@ class Fingerprint(Document):
     maximum: Spread
     percentiles: dict[str, Spread]
     num_unit_range: int
+    sequences: tuple[str, ...] = ()
+    num_regions: int = 0
+    header_modalities: dict[str, int] = pydantic.Field(default_factory=dict)
 
     @property
     def num_images(self) -> int:
@@ -120,7 +126,7 @@ def make_fingerprint(statistics: Mapping[str, ScanStatistics]) -> Fingerprint:
     """Aggregate the statistics of the training scans, by sample id; the order of the ids does not matter.
 
     Raises:
-        DataError: There is no scan.
+        DataError: There is no scan, or scans have different sequences.
     """
     scans = list(statistics.values())
     if not scans:
@@ -139,6 +145,9 @@ def make_fingerprint(statistics: Mapping[str, ScanStatistics]) -> Fingerprint:
         maximum=Spread.over(scan.maximum for scan in scans),
         percentiles=_percentiles(scans),
         num_unit_range=sum(_has_unit_range(scan) for scan in scans),
+        sequences=_sequences(scans),
+        num_regions=sum(scan.region is not None for scan in scans),
+        header_modalities=_counted(scan.header_modality for scan in scans if scan.header_modality),
     )
 
 
@@ -150,7 +159,30 @@ def _modality(scans: Collection[ScanStatistics]) -> tuple[Modality, str]:
         found = ", ".join(f"{number} {name}" for name, number in sorted(counts.items()))
         return "other", f"The scans do not agree on a modality: {found}."
     low, high = (Spread.over(values).median for values in _value_limits(scans))
-    return guess, f"{count} of {len(scans)} scans {_SIGNS[guess]}; values from {low:g} to {high:g} in the median scan."
+    values = f"values from {low:g} to {high:g} in the median scan"
+    return guess, f"{count} of {len(scans)} scans {_SIGNS[guess]}; {values}.{_by_headers(guess, scans)}"
+
+
+def _by_headers(guess: Modality, scans: Collection[ScanStatistics]) -> str:
+    """Return what headers say, with a word about those that the values contradict."""
+    said = _counted(scan.header_modality for scan in scans if scan.header_modality)
+    if not said:
+        return ""
+    told = " Headers say " + ", ".join(f"{name} ({count})" for name, count in said.items()) + "."
+    wrong = sum(scan.header_modality == "CT" and scan.modality != "CT" for scan in scans)
+    doubt = f" The values of {wrong} scans that are CT by their headers are no Hounsfield units." if wrong else ""
+    return told + doubt
+
+
+def _sequences(scans: Collection[ScanStatistics]) -> tuple[str, ...]:
+    counts = Counter(scan.channel_names for scan in scans)
+    if len(counts) > 1:
+        found = "; ".join(f"{count} with {', '.join(names) or 'one image'}" for names, count in sorted(counts.items()))
+        raise DataError(
+            f"The scans have different sequences: {found}.",
+            fix="Name those that all of them have, in the order of the channels: --sequences t1,flair.",
+        )
+    return next(iter(counts))
 
 
 def _value_limits(scans: Collection[ScanStatistics]) -> tuple[list[float], list[float]]:

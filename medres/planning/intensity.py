@@ -72,6 +72,8 @@ def _scheme_by_data(fingerprint: Fingerprint, modality: Modality) -> Choice[Inte
         return Choice("robust_zscore", "MR: its units differ from scan to scan, so each is standardised by itself.")
     if fingerprint.num_unit_range == fingerprint.num_scans:
         return Choice("scaled", f"All {fingerprint.num_scans} scans hold values from 0 to 1 already.")
+    if len(fingerprint.sequences) > 1:
+        return Choice("robust_zscore", "Sequences have each a scale of its own: each is standardised by itself.")
     return _scheme_by_scale(fingerprint)
 
 
@@ -158,8 +160,13 @@ def _robust_range(fingerprint: Fingerprint) -> Choice[tuple[float, float]]:
 
 
 def _channels(windows: Windows, fingerprint: Fingerprint) -> Choice[int]:
+    sequences = fingerprint.sequences
     if windows:
-        return Choice(len(windows), f"One channel for each of the windows {_named(windows)}.")
+        of_each = f" of each of the sequences {', '.join(sequences)}" if sequences else ""
+        count = len(windows) * max(1, len(sequences))
+        return Choice(count, f"One channel for each of the windows {_named(windows)}{of_each}.")
+    if sequences:
+        return Choice(len(sequences), f"One channel for each of the sequences {', '.join(sequences)}.")
     # by count, then the smaller number: two equal halves give the same plan in any order
     channels, count = min(fingerprint.num_channels.items(), key=lambda item: (-item[1], int(item[0])))
     kind = {"1": "are grey", "3": "are in true colour"}.get(channels, f"have {channels} channels")

@@ -43,7 +43,7 @@ def _as_wished(orientation: str, grid: Grid) -> Choice[str | None]:
         unknown = grid.num_scans - grid.num_with_orientation
         raise PlanError(
             f"planning.orientation is {orientation}, but {unknown} of {grid.num_scans} volumes do not say how they "
-            "lie in the patient.",
+            "lie in the patient; findings.json lists them (orientation-unknown).",
             fix="Set planning.orientation=none to take all of them as they lie in their files.",
         )
     wished = None if orientation == "none" else orientation
@@ -57,8 +57,9 @@ def _require_agreement(grid: Grid) -> None:
     if known and unknown:
         raise PlanError(
             f"{known} volumes say how they lie in the patient, {unknown} do not: they cannot be turned alike.",
-            fix="Write the affine into the others (NIfTI: sform_code and qform_code are 0), leave them out, or, if all "
-            "files are known to lie alike, take them as they are with --set planning.orientation=none.",
+            fix="findings.json lists them (orientation-unknown). Write the affine into them (NIfTI: sform_code and "
+            "qform_code are 0), leave them out, or, if all files are known to lie alike, take them as they are with "
+            "--set planning.orientation=none.",
         )
 
 

@@ -57,8 +57,10 @@ IntensityScheme = Literal["hu_windows", "robust_zscore", "scaled"]
 class Intensity(Document):
     """How stored voxels become the network's input.
 
-    ``hu_windows``: CT; each window of `windows_hu` becomes one channel, [low, high] mapped to [0, 1] and clipped.
-    ``robust_zscore``: MR; each scan alone, median and inter-quartile spread over its foreground, clipped at +-5.
+    ``hu_windows``: CT; each window of `windows_hu` becomes one channel, [low, high] mapped to [0, 1] and clipped; of
+    several sequences all windows of the first come first.
+    ``robust_zscore``: MR; each scan and sequence alone, median and inter-quartile spread over its foreground, clipped
+    at +-5.
     ``scaled``: values that already have one scale, `scale_range` mapped to [0, 1] (8-bit images: 0 to 255).
 
     Every scheme ends in an affine map to `mean` and `std`, the statistics that the weights were trained with.
@@ -172,10 +174,12 @@ class Plan(Document):
         return self
 
     def _check_channels(self) -> None:
-        if self.intensity.scheme == "hu_windows" and len(self.intensity.windows_hu) != self.in_channels:
-            raise ValueError(
-                f"in_channels is {self.in_channels}, but intensity.windows_hu has {len(self.intensity.windows_hu)}"
-            )
+        names, windows = self.reading.sequences, self.intensity.windows_hu
+        if self.intensity.scheme == "hu_windows" and len(windows) * max(1, len(names)) != self.in_channels:
+            of_each = f", and reading.sequences {len(names)}" if names else ""
+            raise ValueError(f"in_channels is {self.in_channels}, but intensity.windows_hu has {len(windows)}{of_each}")
+        if self.intensity.scheme != "hu_windows" and names and len(names) != self.in_channels:
+            raise ValueError(f"in_channels is {self.in_channels}, but reading.sequences has {len(names)}")
         if len(self.intensity.mean) not in (1, self.in_channels):
             raise ValueError(f"intensity.mean must have 1 or {self.in_channels} values")
 

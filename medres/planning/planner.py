@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from medres.data.readers.rules import ReadingRules
 from medres.errors import PlanError
 from medres.planning.augmentation import choose_augmentation
 from medres.planning.axes import DEFAULT_ORIENTATION, scan_axes
@@ -17,6 +18,7 @@ from medres.planning.intensity import choose_intensity, choose_modality
 from medres.planning.orientation import choose_orientation
 from medres.planning.overrides import PlanOverrides
 from medres.planning.plan import Plan
+from medres.planning.reading import require_reading, settle_reading
 from medres.planning.shape import choose_shape, choose_spacing, grid_extent, require_shape, require_spacing
 
 __all__ = ["PlanOverrides", "check_plan", "choose_dims", "make_plan"]
@@ -24,7 +26,8 @@ __all__ = ["PlanOverrides", "check_plan", "choose_dims", "make_plan"]
 
 def make_plan(
     fingerprint: Fingerprint, *, backbone: BackboneFacts, machine: MachineFacts, num_training_scans: int,
-    dims: Dims = "auto", overrides: PlanOverrides | None = None,
+    dims: Dims = "auto", overrides: PlanOverrides | None = None, reading: ReadingRules = ReadingRules(),  # noqa: B008
+    reading_reason: str = "",
 ) -> Plan:  # fmt: skip
     """Decide how scans are read and trained on.
 
@@ -35,6 +38,8 @@ def make_plan(
         num_training_scans: Of the smallest fold.
         dims: ``auto``, or what the user asks for.
         overrides: What the user wishes; it is checked against the data and the backbone.
+        reading: By which rules the scans of the fingerprint were read.
+        reading_reason: Why these rules (`medres.planning.reading.choose_reading`); empty = they are described.
 
     Returns:
         A plan with one reason for each choice, under the name of its field.
@@ -47,7 +52,8 @@ def make_plan(
     _require_same_dims(spatial_dims.value, backbone)
     grid = _grid(fingerprint)
     choices: dict[str, Choice[Any]] = {"spatial_dims": spatial_dims, "slicewise": _not_slicewise(spatial_dims.value)}
-    choices |= _choose_grid(grid, backbone, machine, wishes)
+    choices["reading"] = settle_reading(reading, reading_reason, fingerprint)
+    choices |= _choose_grid(grid, backbone, machine, wishes, regions=fingerprint.num_regions > 0)
     choices |= _choose_values(fingerprint, backbone, wishes)
     choices["augmentation"] = choose_augmentation(
         modality=choices["modality"].value, spatial_dims=spatial_dims.value, orientation=choices["orientation"].value,
@@ -75,16 +81,17 @@ def check_plan(plan: Plan, *, fingerprint: Fingerprint, backbone: BackboneFacts)
     if plan.slicewise:
         raise PlanError("The plan's slicewise is true; 2.5D comes with a later version.", fix="Set slicewise: false.")
     _require_same_dims(plan.spatial_dims, backbone)
+    require_reading(plan.reading, fingerprint)
     require_shape(plan.shape, backbone=backbone, key="The plan's shape")
     _require_known_geometry(plan, _grid(fingerprint))
 
 
 def _choose_grid(
-    grid: Grid, backbone: BackboneFacts, machine: MachineFacts, wishes: PlanOverrides
+    grid: Grid, backbone: BackboneFacts, machine: MachineFacts, wishes: PlanOverrides, *, regions: bool
 ) -> dict[str, Choice[Any]]:
     dims = backbone.spatial_dims
     orientation = choose_orientation(grid, spatial_dims=dims, wishes=wishes)
-    crop = choose_crop(grid, wishes=wishes)
+    crop = choose_crop(grid, wishes=wishes, regions=regions)
     # the fingerprint's axes are those of the default orientation
     order = scan_axes(DEFAULT_ORIENTATION, spatial_dims=dims, target=orientation.value or DEFAULT_ORIENTATION)
     extent = grid_extent(grid, crop=crop.value, order=order)
@@ -141,6 +148,7 @@ def _require_known_geometry(plan: Plan, grid: Grid) -> None:
     if plan.orientation is not None and grid.num_with_orientation < grid.num_scans:
         raise PlanError(
             f"The plan's orientation is {plan.orientation}, but {grid.num_scans - grid.num_with_orientation} of "
-            f"{grid.num_scans} volumes do not say how they lie in the patient.",
+            f"{grid.num_scans} volumes do not say how they lie in the patient; findings.json lists them "
+            "(orientation-unknown).",
             fix="Set orientation: null, if all files are known to lie alike.",
         )

@@ -83,7 +83,7 @@ def make_scheme(intensity: Intensity) -> Scheme:
 
 @dataclass(frozen=True)
 class HuWindows:
-    """CT: Hounsfield units as int16; each window becomes a channel, [low, high] to [0, 1] and clipped."""
+    """CT: Hounsfield units as int16; each window of each sequence becomes a channel, [low, high] to [0, 1], clipped."""
 
     intensity: Intensity
     needs_foreground: ClassVar[bool] = False
@@ -106,11 +106,13 @@ class HuWindows:
         return np.rint(values).clip(limits.min, limits.max).astype(np.int16)
 
     def finish(self, stored: torch.Tensor) -> torch.Tensor:
-        """Return one channel a window."""
+        """Return one channel a window and sequence: all windows of the first sequence come first."""
         lows, highs = zip(*self.intensity.window_bounds_hu(), strict=True)
         widths = [high - low for low, high in zip(lows, highs, strict=True)]
-        shifted = stored.to(torch.float32) - _per_channel(lows, stored)
-        return _standardise(shifted.div_(_per_channel(widths, stored)).clamp_(0.0, 1.0), self.intensity)
+        each = stored.to(torch.float32).unsqueeze(2)  # (B, sequence, window, *shape)
+        shifted = each - _per_channel(lows, each[:, 0])[:, None]
+        windows = shifted.div_(_per_channel(widths, each[:, 0])[:, None]).clamp_(0.0, 1.0)
+        return _standardise(windows.flatten(1, 2), self.intensity)
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,7 @@ class Preprocessor:
 
     @property
     def stored_channels(self) -> int:
-        """Channels of a prepared array: 1 for HU, whatever the number of windows."""
+        """Channels of a prepared array: for HU one a sequence, whatever the number of windows."""
         return stored_channels(self.plan)
 
     @property
@@ -89,7 +89,7 @@ class Preprocessor:
         voxels = select_channels(image, self.plan)
         geometry = plan_geometry(image.spatial_shape, image.affine, image.spacing_mm, None, self.plan)
         turned = geometry.reorient(voxels)  # how a file lies must not matter to what is measured on it
-        foreground = self._foreground(turned)
+        foreground = self._foreground(turned, color=image.color)
         if foreground is not None and self.plan.crop == "foreground":
             box = foreground_box(geometry.restore(foreground[None])[0])
             geometry = plan_geometry(image.spatial_shape, image.affine, image.spacing_mm, box, self.plan)
@@ -101,19 +101,20 @@ class Preprocessor:
         """Turn prepared arrays into the network's input, on the device that they are on.
 
         Args:
-            batch: ``(B, stored_channels, *plan.shape)`` of `storage_dtype`; one channel serves for all.
+            batch: ``(B, stored_channels, *plan.shape)`` of `storage_dtype`; one channel serves for all colours.
 
         Returns:
             ``(B, in_channels, *plan.shape)``, float32, in the statistics that the weights were trained with.
         """
-        if batch.shape[1] not in (1, self.stored_channels) or tuple(batch.shape[2:]) != self.plan.shape:
+        repeatable = () if self.plan.reading.sequences else (1,)
+        if batch.shape[1] not in (*repeatable, self.stored_channels) or tuple(batch.shape[2:]) != self.plan.shape:
             raise ValueError(f"the batch has shape {tuple(batch.shape)}, prepared scans {self.stored_shape}")
         finished = self._scheme.finish(batch)
         return finished.expand(-1, self.plan.in_channels, *self.plan.shape).contiguous()
 
-    def _foreground(self, turned: npt.NDArray[Any]) -> npt.NDArray[np.bool_] | None:
+    def _foreground(self, turned: npt.NDArray[Any], *, color: bool) -> npt.NDArray[np.bool_] | None:
         if self.plan.crop == "foreground" or self._scheme.needs_foreground:
-            mask: npt.NDArray[np.bool_] = foreground_mask(turned, modality=self.plan.modality)
+            mask: npt.NDArray[np.bool_] = foreground_mask(turned, modality=self.plan.modality, color=color)
             return mask
         return None
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from medres.finetuning.scoring import main_block
 from medres.planning.fingerprint import Fingerprint, Grid
 from medres.planning.spread import Spread
 
@@ -14,6 +13,8 @@ Row = tuple[str, str]
 
 def class_rows(metrics: dict[str, Any], events: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, int, int]]:
     """Return (class, scans in the data set, scored patients, scored units) of each class."""
+    from medres.finetuning.scoring import main_block  # loads torch, which `medres inspect` does not need
+
     data: Mapping[str, Any] = next((event for event in reversed(events) if event.get("kind") == "data"), {})
     counts: Mapping[str, int] = data.get("classes", {})
     per_class = main_block(metrics)[1]["per_class"]

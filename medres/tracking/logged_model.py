@@ -7,7 +7,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 from medres.deployment.integrity import link_or_copy, read_manifest
-from medres.deployment.manifest import MANIFEST, BundleManifest
+from medres.deployment.manifest import MANIFEST, PLAN, BundleManifest
+from medres.planning.plan import Plan
 from medres.tracking.mlflow_api import Model, mlflow
 from medres.tracking.served_model import model_signature
 
@@ -15,8 +16,8 @@ from medres.tracking.served_model import model_signature
 BUNDLE_PATH = "artifacts/bundle"
 _ENTRY = Path(__file__).with_name("served_entry.py")
 #: What a prediction passes through; the versions are part of the result.
-_PACKAGES = ("medres", "mlflow", "torch", "torchvision", "timm", "monai", "numpy", "scipy", "nibabel", "isal", "pillow",
-             "safetensors", "pandas", "pydantic")  # fmt: skip
+_PACKAGES = ("medres", "mlflow", "torch", "torchvision", "timm", "monai", "numpy", "scipy", "nibabel", "pydicom",
+             "isal", "pillow", "safetensors", "pandas", "pydantic")  # fmt: skip
 
 
 def save_model(bundle: Path, folder: Path, *, model_id: str | None = None, run_id: str | None = None) -> None:
@@ -41,7 +42,7 @@ def save_model(bundle: Path, folder: Path, *, model_id: str | None = None, run_i
             path=str(folder),
             python_model=str(_ENTRY),
             artifacts={"bundle": str(stand_in)},
-            signature=model_signature(manifest),
+            signature=model_signature(manifest, Plan.read(bundle / PLAN).reading),
             pip_requirements=requirements(),
             metadata={"medres_format": manifest.format},
         )

@@ -1,4 +1,4 @@
-"""The verbs, wiring and nothing else: finetune, predict, register, archs, phantoms, track_sync."""
+"""The verbs, wiring and nothing else: finetune, inspect, predict, register, archs, phantoms, track_sync."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ _HOMES = {
     "load_predictor": "medres.workflows.prediction",
     "register": "medres.workflows.registry",
     "track_sync": "medres.workflows.registry",
+    "inspect": "medres.workflows.inspection",
+    "run_inspect": "medres.workflows.inspection",
+    "fetch_weights": "medres.workflows.weights",
     "archs": "medres.workflows.catalogue",
     "phantoms": "medres.workflows.catalogue",
 }

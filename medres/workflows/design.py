@@ -7,9 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from medres.config import FinetuneConfig
-from medres.data.content import placed_hash
-from medres.data.statistics import ScanStatistics
-from medres.data.table import Scan
+from medres.data.sample import sample_key
 from medres.finetuning.feed import Feed
 from medres.finetuning.inference import memory_format
 from medres.finetuning.machine import choose_device, machine_facts
@@ -96,7 +94,7 @@ def make_design(config: FinetuneConfig, study: Study, folder: RunFolder, progres
 def make_feed(config: FinetuneConfig, study: Study, design: Design, progress: Progress) -> Feed:
     """Prepare every scan that was not prepared before, and return the way to them."""
     preprocessor = Preprocessor(design.plan)
-    keys = tuple(_key(scan, study.survey.statistics[scan.sample_id]) for scan in study.table)
+    keys = tuple(sample_key(scan, study.survey.statistics[scan.sample_id]) for scan in study.table)
     cache = prepare_table(
         study.table, preprocessor=preprocessor, cache_dir=config.cache_folder, images=study.survey.images, keys=keys,
         progress=progress,
@@ -104,10 +102,6 @@ def make_feed(config: FinetuneConfig, study: Study, design: Design, progress: Pr
     plan = design.plan
     augmenter = Augmenter(plan.augmentation, spatial_dims=plan.spatial_dims, spacing_mm=plan.spacing_mm)
     return Feed(cache=cache, keys=keys, preprocessor=preprocessor, augmenter=augmenter, device=design.device)
-
-
-def _key(scan: Scan, statistics: ScanStatistics) -> str:
-    return placed_hash(scan.content_hash, spacing_mm=statistics.spacing_mm, orientation=statistics.orientation)
 
 
 def _make_plan(config: FinetuneConfig, study: Study, backbone: BackboneFacts, device: torch.device) -> Plan:
@@ -121,6 +115,8 @@ def _make_plan(config: FinetuneConfig, study: Study, backbone: BackboneFacts, de
         num_training_scans=min(len(fold.train) for fold in study.folding.folds),
         dims="2" if backbone.spatial_dims == 2 else "3",
         overrides=wishes,
+        reading=study.reading.value,
+        reading_reason=study.reading.reason,
     )
 
 

@@ -10,21 +10,28 @@ from typing import Any
 import numpy as np
 
 from medres.config import FinetuneConfig
-from medres.data.findings import Finding, write_findings
+from medres.data.findings import write_findings
 from medres.data.folds import Folding, make_folds
-from medres.data.sources import load_scans
+from medres.data.readers.rules import ReadingRules
 from medres.data.statistics import ScanStatistics
 from medres.data.survey import Survey, survey_scans
 from medres.data.table import ScanTable
+from medres.errors import UsageError
 from medres.finetuning.predictions import unit_of, write_folds
+from medres.planning.choice import Choice
 from medres.planning.fingerprint import Fingerprint, make_fingerprint
+from medres.planning.plan import Plan
+from medres.planning.reading import choose_reading
 from medres.runs.documents import digest_of
 from medres.runs.folder import RunFolder
 from medres.runs.progress import Progress
 from medres.runs.pseudonyms import Pseudonyms, write_mapping
+from medres.workflows.scans import load_table
 
 #: Sources that are named after their kind; a label table is named after its file, and file names stay here.
-_KINDS_OF_SOURCE = frozenset({"class folders", "MedMNIST .npz"})
+_KINDS_OF_SOURCE = frozenset(
+    {"class folders", "class folders of DICOM studies", "BIDS", "MONAI data list", "MedMNIST .npz"}
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,34 +43,51 @@ class Study:
         folding: Who trains and who is scored.
         survey: Statistics and findings, and images that are still in memory.
         fingerprint: Of the training rows; test rows are never seen by it.
+        reading: How files become scans, and why.
     """
 
     table: ScanTable
     folding: Folding
     survey: Survey
     fingerprint: Fingerprint
+    reading: Choice[ReadingRules]
 
 
 def read_study(config: FinetuneConfig, folder: RunFolder, progress: Progress) -> Study:
     """Read the labels, then every scan once; write the scan table, the findings, the folds and the fingerprint."""
-    table = load_scans(
-        config.data, labels=config.labels, label_column=config.label_column, patient_column=config.patient_column,
-        patient_pattern=config.patient_pattern, unit_column=config.unit_column, positive=config.positive,
-    )  # fmt: skip
+    table = load_table(config)
     _say_what_was_understood(table, progress)
-    make_folds(table, num_folds=config.folds, seed=config.seed)  # refuse what cannot be divided before reading it
-    survey = survey_scans(table, progress=progress, remember=config.cache_folder / "survey.json")
+    if not config.exclude_findings and not any(finding.severity == "error" for finding in table.findings):
+        make_folds(table, num_folds=config.folds, seed=config.seed)  # refuse what cannot be divided before reading it
+    reading = _reading(config, table, progress)
+    survey = survey_scans(
+        table, progress=progress, rules=reading.value, remember=config.cache_folder / "survey.json",
+        exclude=config.exclude_findings, group_near=config.near_duplicates == "group",
+    )  # fmt: skip
     folding = make_folds(survey.table, num_folds=config.folds, seed=config.seed)
     fingerprint = make_fingerprint(_training_statistics(survey, folding))
-    study = Study(table=survey.table, folding=folding, survey=survey, fingerprint=fingerprint)
+    study = Study(table=survey.table, folding=folding, survey=survey, fingerprint=fingerprint, reading=reading)
     _write(study, folder)
-    for note in (*folding.notes, *(_sentence(finding) for finding in survey.findings)):
+    for note in (*folding.notes, *survey.notes()):
         progress.note(note)
     return study
 
 
-def _sentence(finding: Finding) -> str:
-    return f"{finding.severity} {finding.code}: {finding.value} Expected: {finding.rule} {finding.fix}".strip()
+def _reading(config: FinetuneConfig, table: ScanTable, progress: Progress) -> Choice[ReadingRules]:
+    """Return how files become scans: as the plan says that was given, or as the data asks for."""
+    asked = config.reading_rules()
+    if config.plan is None:
+        return choose_reading(table, rules=asked, progress=progress)
+    planned = Plan.read(config.plan).reading
+    contradicting = [
+        key for key, value in asked if value != getattr(planned, key) and value != getattr(ReadingRules(), key)
+    ]
+    if contradicting:
+        raise UsageError(
+            f"{config.plan} says otherwise than the options: {', '.join(contradicting)}.",
+            fix="Change `reading` in the plan, or leave these options out.",
+        )
+    return Choice(planned, "As the given plan says.")
 
 
 def _say_what_was_understood(table: ScanTable, progress: Progress) -> None:
@@ -83,7 +107,7 @@ def _training_statistics(survey: Survey, folding: Folding) -> Mapping[str, ScanS
 
 def _write(study: Study, folder: RunFolder) -> None:
     study.table.write_csv(folder.scans)
-    write_findings(folder.findings, study.survey.findings)
+    write_findings(folder.findings, study.survey.findings, excluded=study.survey.excluded)
     study.fingerprint.write_json(folder.fingerprint)
     write_folds(folder.folds, study.table, list(_fold_rows(study.folding)), folder.pseudonyms())
     write_mapping(folder.mapping, _identities(study.table, folder.pseudonyms()))
@@ -110,6 +134,7 @@ def data_event(study: Study, pseudonyms: Pseudonyms) -> dict[str, Any]:
         "unit": table.unit_column or "scan",
         "split": study.folding.kind,
         "findings": dict(Counter(finding.code for finding in study.survey.findings)),
+        "excluded": {code: len(samples) for code, samples in study.survey.excluded.items()},
     }
 
 

@@ -414,5 +414,8 @@ def test_real_lesions_no_exam_in_two_folds(real_data, num_folds):
 @pytest.mark.real
 def test_real_copies_stay_on_one_side(real_data):
     table = survey_scans(load_scans(real_data / "brain_mri_tumor"), progress=Silent()).table
-    assert len(set(patient_groups(table))) == 253 - 25
+    by_hash = len({scan.content_hash for scan in table})
+    by_look = len({scan.alike or scan.sample_id for scan in table})
+    # 25 pixel-identical copies; 23 more are the same picture in another size or tone, or its neighbour in the same head
+    assert (by_hash, by_look, len(set(patient_groups(table)))) == (253 - 25, 253 - 48, 253 - 48)
     assert_lawful(table, make_folds(table, num_folds=5, seed=0), range(253))

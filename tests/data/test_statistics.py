@@ -61,6 +61,45 @@ def test_colour_is_other():
     assert (statistics.modality, statistics.evidence, statistics.num_channels) == ("other", "true colour", 3)
 
 
+@pytest.mark.parametrize(
+    ("voxels", "header", "modality", "evidence"),
+    [
+        (ct(), "CT", "CT", "the header says CT"),
+        (np.clip(ct(), -160, 240), "CT", "CT", "the header says CT"),
+        (np.clip(ct(), 20, 300), "CT", "CT", "can be Hounsfield units"),  # a region inside an organ
+        ((ct() + 1024).astype(np.uint16), "CT", "other", "no Hounsfield units"),  # looks like MR without its header
+        ((ct() + 1024).astype(np.uint16), None, "MR", "magnitudes"),
+        (np.clip(ct(), 0, 80), "CT", "CT", "can be Hounsfield units"),
+        (np.clip(ct(), 0, 80).astype(np.uint8), "CT", "other", "8-bit"),
+        (mr(), "MR", "MR", "the header says MR"),
+        (mr(), "PT", "other", "the header says PT"),
+        (mr() - 500.0, "MR", "MR", "the header says MR"),
+        (ct(), "OT", "CT", "Hounsfield units: minimum"),
+        (mr(), "Doe^John", "MR", "magnitudes"),
+        (mr(), "CT+PT", "other", "the header says CT+PT"),
+    ],
+)
+def test_a_header_counts_as_far_as_the_values_can_be_that(voxels, header, modality, evidence):
+    statistics = scan_statistics(image_of(voxels, modality=header))
+    assert statistics.modality == modality
+    assert evidence in statistics.evidence
+    assert "Doe" not in statistics.to_mapping().__repr__()
+
+
+def test_sequences_are_neither_colours_nor_one_scale():
+    both = scan_statistics(image_of(np.concatenate([mr(), mr(scale=20)]), channel_names=("t1", "t2")))
+    assert (both.modality, both.num_channels, both.color) == ("MR", 2, False)
+    assert both.channel_names == ("t1", "t2")
+    mixed = scan_statistics(image_of(np.concatenate([ct(), mr().astype(np.int16)])))
+    assert (mixed.modality, mixed.evidence) == ("other", "its channels look like CT, MR")
+
+
+def test_a_region_is_remembered():
+    image = image_of(ct(), region=((0, 48),) * 3)
+    assert scan_statistics(image).region == ((0, 48),) * 3
+    assert scan_statistics(image_of(ct())).region is None
+
+
 # --- foreground
 
 
@@ -100,6 +139,13 @@ def test_of_several_channels_the_brightest_counts():
     voxels = np.zeros((3, 20, 20), dtype=np.uint8)
     voxels[0, 5:10, 5:10], voxels[2, 12:15, 12:15] = 200, 100
     assert foreground_mask(voxels, modality="other").sum() == 25 + 9
+
+
+def test_a_sequence_shows_foreground_whatever_its_scale():
+    bright, faint = np.where(BODY & (GRID[0] > 0), 9000, 0), np.where(BODY & (GRID[0] <= 0), 3, 0)
+    for channels in ([bright, faint], [faint, bright], [faint, np.full(BODY.shape, 700), bright]):
+        mask = foreground_mask(np.stack(channels), modality="MR")
+        assert (mask == BODY).all()  # a channel without background has no say
 
 
 def test_a_few_bright_voxels_between_the_samples_are_found():

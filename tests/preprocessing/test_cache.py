@@ -99,7 +99,7 @@ def test_new_scans_are_added_to_the_old(tmp_path: Path) -> None:
 def test_decoded_scans_are_not_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     table = write_table(tmp_path / "scans", 3)
     images = {scan.sample_id: read_scan(scan.path) for scan in table}
-    monkeypatch.setattr(cache_module, "read_scan", lambda *_, **__: pytest.fail("read again"))
+    monkeypatch.setattr(cache_module, "read_sample", lambda *_, **__: pytest.fail("read again"))
     cache = prepare_table(table, preprocessor=counting(), cache_dir=tmp_path, images=images, progress=Silent())
     assert len(cache) == 3
 

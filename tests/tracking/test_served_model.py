@@ -20,11 +20,12 @@ import pandas as pd
 import pytest
 
 from medres.deployment.predictor import Predictor
-from medres.tracking import served_model
+from medres.tracking import served_inputs
 from medres.tracking.logged_model import save_model
 from medres.tracking.mlflow_api import mlflow
 from medres.tracking.registry import register_bundle
-from medres.tracking.served_model import BAD_PATH, DOES_NOT_FIT, NEEDS_ONE, NO_PATHS, NOT_A_SCAN, allowed_path
+from medres.tracking.served_inputs import BAD_PATH, FAILED, NEEDS_ONE, NO_PATHS, NOT_A_SCAN, allowed_path
+from medres.tracking.served_model import DOES_NOT_FIT
 from medres.tracking.store import experiment_id_of, open_client
 from tests.deployment.tiny import Tiny, make_tiny
 from tests.tracking.faults import free_port
@@ -158,14 +159,14 @@ def test_whatever_goes_wrong_is_one_sentence_in_its_row(tiny: Tiny, model: Any, 
 def test_a_surprise_inside_is_not_told_to_the_client(
     tiny: Tiny, model: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def surprise(*arguments: Any) -> None:
+    def surprise(*arguments: Any, **named: Any) -> None:
         raise RuntimeError(f"/data/{CANARY}")
 
     inner = model.unwrap_python_model()
     monkeypatch.setattr(inner._predictor, "predict_images", surprise)
     answer = inner.predict(None, pd.DataFrame({"image": content_of(tiny)[:2]}))
-    assert list(answer["findings"]) == [served_model.FAILED] * 2
-    monkeypatch.setattr(served_model, "read_scan_bytes", surprise)
+    assert list(answer["findings"]) == [FAILED] * 2
+    monkeypatch.setattr(served_inputs, "read_scan_bytes", surprise)
     answer = inner.predict(None, pd.DataFrame({"image": content_of(tiny)[:1]}))
     assert list(answer["findings"]) == [NOT_A_SCAN]
     assert CANARY not in caplog.text

@@ -1,7 +1,8 @@
 """Readers: one contract, a file (or its bytes) in, a `ScanImage` out, or one `UnreadableScanError`.
 
-NIfTI (``.nii``, ``.nii.gz``), PNG, JPEG and NumPy ``.npz``. What a file holds is decided by its content; the
-suffix decides only which files of a folder are looked at.
+DICOM, NIfTI, NRRD, MetaImage, Analyze, MGH, PNG, JPEG, TIFF, BMP and NumPy; ``docs/reference/formats.md`` says what of
+each is read. What a file holds is decided by its content; the suffix decides only which files
+of a folder are looked at.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""NumPy ``.npz``: one scan a file, or one member (``train_images:17``) of a MedMNIST file. Never a pickle."""
+"""NumPy ``.npz`` and ``.npy``: one scan a file, or one member (``train_images:17``) of a MedMNIST file. No pickles."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from medres.data.image import ScanImage
+from medres.data.readers.blocks import Part, read_block
 from medres.data.readers.limits import require_reasonable_size
 from medres.data.readers.placement import Placement, place_volume, plausible_spacing
 from medres.data.readers.voxels import make_image
@@ -79,12 +80,38 @@ def read_member(path: Path, member: str) -> ScanImage:
     """
     name, _, position = member.rpartition(":")
     if not name or not position.isdecimal():
-        raise UnreadableScanError(f"has no member {member!r}", fix="Members are named like 'train_images:17'.")
+        raise UnreadableScanError(
+            f"has no member {member!r}", fix="Members are named like 'train_images:17'.", code="file-missing"
+        )
     images = _ARRAYS.get(path, name)
     if int(position) >= len(images):
-        raise UnreadableScanError(f"has no member {member!r}: '{name}' holds {len(images)} images")
+        found = f"has no member {member!r}: '{name}' holds {len(images)} images"
+        raise UnreadableScanError(found, code="file-missing")
     image = images[int(position)]
     return make_image(np.array(_channels_first(image)))  # a copy: a view would keep the whole array in memory
+
+
+def read_array_file(stream: BinaryIO) -> ScanImage:
+    """Read an ``.npy`` that is one scan, by the rules of `read_array_scan`; where it lies is then unknown.
+
+    Raises:
+        UnreadableScanError: It cannot be read as one scan.
+    """
+    shape, fortran_order, dtype = _read_header(stream)
+    stored = read_block(stream, dtype=dtype, part=Part(shape=shape), max_trailing=0)
+    return make_image(_without_ones(stored.reshape(shape, order="F" if fortran_order else "C")))
+
+
+def holds_arrays(stream: BinaryIO) -> bool:
+    """Return whether a zip file is an ``.npz``, by the names in it; the stream is put back to its beginning.
+
+    Raises:
+        UnreadableScanError: It is no zip file or damaged.
+    """
+    with _archive(stream) as archive:
+        found = any(name.endswith(".npy") for name in archive.namelist())
+    stream.seek(0)
+    return found
 
 
 class _ArrayCache:
@@ -135,7 +162,7 @@ def _archive(source: Path | BinaryIO) -> Iterator[zipfile.ZipFile]:
         with zipfile.ZipFile(source) as archive:
             yield archive
     except _ZIP_ERRORS as error:
-        raise UnreadableScanError(f"is damaged or no .npz file ({error})", fix=_FIX_COPY) from error
+        raise UnreadableScanError(f"is damaged or no zip file ({error})", fix=_FIX_COPY, code="damaged") from error
 
 
 def _names(archive: zipfile.ZipFile) -> tuple[str, ...]:
@@ -144,6 +171,7 @@ def _names(archive: zipfile.ZipFile) -> tuple[str, ...]:
         raise UnreadableScanError(
             "is a zip file without NumPy arrays",
             fix="Unpack it, or save the scan with numpy.savez_compressed.",
+            code="unknown-format",
         )
     return names
 
@@ -157,6 +185,7 @@ def _image_name(names: Sequence[str]) -> str:
     raise UnreadableScanError(
         f"holds the arrays {', '.join(sorted(names)) or 'none'}, and none of them is named 'image'",
         fix="Name the scan's array 'image'. A MedMNIST file is given to --data as it is.",
+        code="several-volumes",
     )
 
 
@@ -176,6 +205,7 @@ def _load(archive: zipfile.ZipFile, name: str) -> Array:
             raise UnreadableScanError(
                 f"claims {num_bytes:,} bytes for the array '{name}', which has {info.file_size:,}",
                 fix=_FIX_COPY,
+                code="truncated",
             )
         require_reasonable_size(math.prod(shape), num_bytes, compressed_bytes=compressed)
         values = np.empty(math.prod(shape), dtype=dtype)
@@ -188,11 +218,12 @@ def _read_into(file: IO[bytes], target: memoryview, name: str) -> None:
     while filled < len(target):
         block = file.read(min(2**24, len(target) - filled))
         if not block:
-            raise UnreadableScanError(f"is truncated inside the array '{name}'", fix=_FIX_COPY)
+            raise UnreadableScanError(f"is truncated inside the array '{name}'", fix=_FIX_COPY, code="truncated")
         target[filled : filled + len(block)] = block
         filled += len(block)
     if file.read(1):  # at the end of the member zipfile compares its CRC
-        raise UnreadableScanError(f"holds more bytes than the array '{name}' claims", fix=_FIX_COPY)
+        found = f"holds more bytes than the array '{name}' claims"
+        raise UnreadableScanError(found, fix=_FIX_COPY, code="header-damaged")
 
 
 @contextmanager
@@ -201,7 +232,8 @@ def _member(archive: zipfile.ZipFile, name: str) -> Iterator[IO[bytes]]:
         with archive.open(f"{name}.npy") as file:
             yield file
     except KeyError:
-        raise UnreadableScanError(f"holds no array '{name}'", fix=f"It holds {', '.join(_names(archive))}.") from None
+        there = f"It holds {', '.join(_names(archive))}."
+        raise UnreadableScanError(f"holds no array '{name}'", fix=there, code="file-missing") from None
 
 
 def _read_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
@@ -210,9 +242,14 @@ def _read_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, fortran_order, dtype = read(file)
     except Exception as error:  # numpy parses the header as Python: ValueError, SyntaxError, TokenError, ...
-        raise UnreadableScanError(f"holds an array whose header is damaged ({error})", fix=_FIX_COPY) from error
+        found = f"holds an array whose header is damaged ({type(error).__name__})"
+        raise UnreadableScanError(found, fix=_FIX_COPY, code="header-damaged") from error
     if dtype.hasobject or dtype.names:
-        raise UnreadableScanError("holds Python objects, which are never unpickled", fix="Save plain numbers.")
+        found = "holds Python objects, which are never unpickled"
+        raise UnreadableScanError(found, fix="Save plain numbers.", code="not-numbers")
+    if dtype.itemsize == 0 or any(int(size) < 0 for size in shape):
+        found = "holds an array whose header is damaged (its sizes)"
+        raise UnreadableScanError(found, fix=_FIX_COPY, code="header-damaged")
     return tuple(int(size) for size in shape), bool(fortran_order), dtype
 
 
@@ -230,6 +267,7 @@ def _channels_first(values: Array) -> Array:
         raise UnreadableScanError(
             f"holds an array of shape {values.shape}: neither an image (2 axes) nor a volume (3 axes)",
             fix="Save one image or volume a file.",
+            code="no-voxels" if values.size == 0 or values.ndim < 2 else "several-volumes",
         )
     if values.ndim == 3 and values.shape[-1] == 3 and values.dtype in (np.uint8, np.uint16):
         return np.moveaxis(values, -1, 0)
@@ -239,7 +277,7 @@ def _channels_first(values: Array) -> Array:
 def _placement(geometry: dict[str, Array], *, num_axes: int) -> Placement:
     for key, value in geometry.items():
         if value.dtype.kind not in "uif":
-            raise UnreadableScanError(f"has an array '{key}' that is not numbers", fix=_FIX_COPY)
+            raise UnreadableScanError(f"has an array '{key}' that is not numbers", fix=_FIX_COPY, code="not-numbers")
     place = Placement()
     if "affine" in geometry and num_axes == 3:
         place = place_volume(geometry["affine"].astype(np.float64))
@@ -250,7 +288,7 @@ def _placement(geometry: dict[str, Array], *, num_axes: int) -> Placement:
         return Placement(spacing_mm=spacing)
     if not np.allclose(place.spacing_mm, spacing, rtol=0.01):
         found = f"has the spacing {list(spacing)}, but its affine says {list(place.spacing_mm)}"
-        raise UnreadableScanError(found, fix="Save one of them.")
+        raise UnreadableScanError(found, fix="Save one of them.", code="header-damaged")
     return place
 
 
@@ -258,5 +296,5 @@ def _given_spacing(values: Array, *, num_axes: int) -> tuple[float, ...]:
     spacing = plausible_spacing(values.ravel().tolist())
     if spacing is None or len(spacing) != num_axes:
         fix = f"Give {num_axes} sizes in mm, one a spatial axis."
-        raise UnreadableScanError(f"has the spacing {values.tolist()}", fix=fix)
+        raise UnreadableScanError(f"has the spacing {values.tolist()}", fix=fix, code="header-damaged")
     return spacing

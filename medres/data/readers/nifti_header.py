@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from nibabel.spatialimages import HeaderDataError
 
+from medres.data.readers.blocks import shape_text
 from medres.data.readers.placement import Affine, Placement, place_volume, plausible_spacing
 from medres.errors import UnreadableScanError
 
@@ -35,29 +36,29 @@ def read_header(stream: BinaryIO) -> Header:
     if two:
         block += stream.read(540 - 348)
     if len(block) < (540 if two else 348):
-        raise UnreadableScanError(f"ends inside its NIfTI header, after {len(block)} bytes", fix=_FIX_COPY)
+        found = f"ends inside its NIfTI header, after {len(block)} bytes"
+        raise UnreadableScanError(found, fix=_FIX_COPY, code="truncated")
     header = (nib.Nifti2Header if two else nib.Nifti1Header)(block, check=False)
     if int(header["sizeof_hdr"]) != len(block) or bytes(header["magic"])[:2] not in (b"n+", b"ni"):
-        raise UnreadableScanError("is no NIfTI file, or its header is damaged", fix=_FIX_COPY)
-    if bytes(header["magic"])[:2] == b"ni":
-        raise UnreadableScanError(
-            "is the header of a two-file NIfTI (.hdr and .img)", fix="Convert it to one .nii.gz file."
-        )
+        found = "is no NIfTI file, or its header is damaged"
+        raise UnreadableScanError(found, fix=_FIX_COPY, code="header-damaged")
     return header
 
 
 def data_offset(header: Header) -> int:
-    """Return the byte at which the voxels begin.
+    """Return the byte at which the voxels begin, in a file that begins with the header or, of a pair, in its own.
 
     Raises:
         UnreadableScanError: It lies inside the header or absurdly far behind it.
     """
-    least = int(header["sizeof_hdr"]) + 4
+    alone = bytes(header["magic"])[:2] != b"n+"
+    least = 0 if alone else int(header["sizeof_hdr"]) + 4
     offset = float(header["vox_offset"])
     if offset == 0:
         return least
     if not math.isfinite(offset) or not least <= offset <= _MAX_OFFSET:
-        raise UnreadableScanError(f"has its voxels at byte {offset:g}, which cannot be", fix=_FIX_COPY)
+        found = f"has its voxels at byte {offset:g}, which cannot be"
+        raise UnreadableScanError(found, fix=_FIX_COPY, code="header-damaged")
     return int(offset)
 
 
@@ -69,11 +70,15 @@ def data_type(header: Header) -> np.dtype[Any]:
     """
     try:
         dtype: np.dtype[Any] = np.dtype(header.get_data_dtype())
-        return dtype
     except (HeaderDataError, KeyError):
+        dtype = np.dtype(np.void)
+    if dtype.itemsize == 0:  # the types "none", "binary" and those that nibabel does not know
         raise UnreadableScanError(
-            f"has the unknown voxel type {int(header['datatype'])}", fix="Export it as integers or floats."
-        ) from None
+            f"has the unknown voxel type {int(header['datatype'])}",
+            fix="Export it as integers or floats.",
+            code="header-damaged",
+        )
+    return dtype
 
 
 def stored_shape(header: Header) -> tuple[int, ...]:
@@ -84,51 +89,34 @@ def stored_shape(header: Header) -> tuple[int, ...]:
     """
     num_axes = int(header["dim"][0])
     if not 1 <= num_axes <= 7:
-        raise UnreadableScanError(f"claims {num_axes} axes; NIfTI has 1 to 7", fix=_FIX_COPY)
+        found = f"claims {num_axes} axes; NIfTI has 1 to 7"
+        raise UnreadableScanError(found, fix=_FIX_COPY, code="header-damaged")
     shape = tuple(int(size) for size in header["dim"][1 : num_axes + 1])
     if min(shape) < 1:
-        raise UnreadableScanError(f"has the shape {_text(shape)}: an axis without voxels", fix=_FIX_COPY)
+        found = f"has the shape {shape_text(shape)}: an axis without voxels"
+        raise UnreadableScanError(found, fix=_FIX_COPY, code="no-voxels")
     while len(shape) > 1 and shape[-1] == 1:
         shape = shape[:-1]
     return shape
 
 
-def spatial_axes(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Return the axes of a scan: three of a volume, two of an image (the third is 1 or absent).
+def scale_factors(header: Header) -> tuple[float, float, tuple[str, ...]]:
+    """Return slope, intercept and notes; (1, 0) where the header asks for none.
 
-    Args:
-        shape: As `stored_shape` returns it.
-
-    Raises:
-        UnreadableScanError: There are more than three axes, or fewer than two that are longer than 1.
-
-    Example:
-        >>> spatial_axes((64, 64, 20)), spatial_axes((64, 64)), spatial_axes((1, 64, 64))
-        ((0, 1, 2), (0, 1), (1, 2))
-    """
-    if len(shape) > 3:
-        raise UnreadableScanError(
-            f"is {len(shape)}D, shape {_text(shape)}: a series of volumes or vectors, not one scan",
-            fix="Write the volume that matters to a file of its own (fslsplit, nibabel.four_to_three).",
-        )
-    long = tuple(axis for axis, size in enumerate(shape) if size > 1)
-    if len(long) < 2:
-        raise UnreadableScanError(f"has the shape {_text(shape)}: no image and no volume", fix=_FIX_COPY)
-    return long
-
-
-def scale_factors(header: Header) -> tuple[float, float]:
-    """Return (slope, intercept); (1, 0) where the header asks for none (slope 0, or NaN as nibabel has it).
+    Slope 0 asks for none by the standard, NaN in the files that nibabel writes.
 
     Raises:
         UnreadableScanError: A factor is infinite, or the intercept of a valid slope is not a number.
     """
     slope, intercept = float(header["scl_slope"]), float(header["scl_inter"])
     if slope == 0 or math.isnan(slope):
-        return 1.0, 0.0
+        odd = math.isnan(slope) and not (intercept == 0 or math.isnan(intercept))
+        note = "scale-odd: scl_slope is not a number although scl_inter is one; the stored values were taken"
+        return 1.0, 0.0, ((note,) if odd else ())
     if not (math.isfinite(slope) and math.isfinite(intercept)):
-        raise UnreadableScanError(f"has scl_slope {slope:g} and scl_inter {intercept:g}", fix=_FIX_HEADER)
-    return slope, intercept
+        found = f"has scl_slope {slope:g} and scl_inter {intercept:g}"
+        raise UnreadableScanError(found, fix=_FIX_HEADER, code="header-damaged")
+    return slope, intercept, ()
 
 
 def placement(header: Header, axes: tuple[int, ...]) -> Placement:
@@ -139,13 +127,14 @@ def placement(header: Header, axes: tuple[int, ...]) -> Placement:
 
     Args:
         header: Of the file.
-        axes: As `spatial_axes` returns them.
+        axes: As `medres.data.readers.blocks.long_axes` returns them.
 
     Raises:
         UnreadableScanError: The affine of a volume cannot be used.
     """
     unit = _MM_OF_UNIT.get(int(header["xyzt_units"]) & 7, 1.0)
-    notes = () if unit == 1.0 else (f"units: lengths are given in units of {unit:g} mm and were converted",)
+    units = f"units: lengths are given in units of {unit:g} mm and were converted"
+    notes = (*(() if unit == 1.0 else (units,)), *_odd_spacing(header, axes))
     with np.errstate(over="ignore", invalid="ignore"):  # damaged numbers are refused by their values
         affine, more = _coded_affine(header)
         if affine is None:
@@ -166,6 +155,13 @@ def _placement_without_affine(header: Header, axes: tuple[int, ...], unit: float
     return Placement(spacing_mm=spacing, notes=(*notes, note))
 
 
+def _odd_spacing(header: Header, axes: tuple[int, ...]) -> tuple[str, ...]:
+    sizes = [float(header["pixdim"][axis + 1]) for axis in axes]
+    if all(math.isfinite(size) and size > 0 for size in sizes):
+        return ()
+    return (f"spacing-odd: pixdim is {' x '.join(f'{size:g}' for size in sizes)}; it was not used as a spacing",)
+
+
 def _coded_affine(header: Header) -> tuple[Affine | None, tuple[str, ...]]:
     if int(header["sform_code"]) > 0:
         sform = np.array(header.get_sform(), dtype=np.float64)
@@ -177,7 +173,8 @@ def _qform(header: Header) -> Affine:
     try:
         return np.array(header.get_qform(), dtype=np.float64)
     except (HeaderDataError, ValueError) as error:
-        raise UnreadableScanError(f"has a qform that cannot be used ({error})", fix=_FIX_HEADER) from error
+        found = f"has a qform that cannot be used ({error})"
+        raise UnreadableScanError(found, fix=_FIX_HEADER, code="header-damaged") from error
 
 
 def _disagreement(sform: Affine, header: Header) -> tuple[str, ...]:
@@ -188,12 +185,13 @@ def _disagreement(sform: Affine, header: Header) -> tuple[str, ...]:
     except (HeaderDataError, ValueError):
         return ("qform-damaged: the qform cannot be used; the sform was taken",)
     # 1 % of a voxel: the qform is stored as a float32 quaternion and never agrees to the last digit
-    same = np.allclose(sform[:3, :3], qform[:3, :3], rtol=0, atol=0.01 * float(np.abs(sform[:3, :3]).max()))
-    return () if same else ("sform-qform-differ: sform and qform differ; the sform was taken",)
-
-
-def _text(shape: tuple[int, ...]) -> str:
-    return "x".join(str(size) for size in shape)
+    size = float(np.abs(sform[:3, :3]).max())
+    same = np.allclose(sform[:3, :3], qform[:3, :3], rtol=0, atol=0.01 * size)
+    near = np.allclose(sform[:3, 3], qform[:3, 3], rtol=0, atol=0.5 * size)
+    if same and near:
+        return ()
+    how = "differ" if not same else "agree but for the origin"
+    return (f"sform-qform-differ: sform and qform {how}; the sform was taken",)
 
 
 _FIX_COPY = "Copy or export the file again."

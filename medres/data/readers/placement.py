@@ -54,16 +54,19 @@ def place_volume(affine: Affine, *, notes: tuple[str, ...] = ()) -> Placement:
         (0.7, 0.7, 5.0)
     """
     if affine.shape != (4, 4) or not (np.abs(affine) < _FARTHEST_MM).all():
-        raise UnreadableScanError("has an affine that is not 4x4 finite numbers of millimetres", fix=_FIX_AFFINE)
+        found = "has an affine that is not 4x4 finite numbers of millimetres"
+        raise UnreadableScanError(found, fix=_FIX_AFFINE, code="header-damaged")
     spacing = tuple(float(norm) for norm in np.linalg.norm(affine[:3, :3], axis=0))
     if min(spacing) < _PLAUSIBLE_MM[0]:
-        raise UnreadableScanError(f"has a singular affine: spacing {_text(spacing)} mm", fix=_FIX_AFFINE)
+        found = f"has a singular affine: spacing {_text(spacing)} mm"
+        raise UnreadableScanError(found, fix=_FIX_AFFINE, code="singular-affine")
     shear = _shear_degrees(affine[:3, :3] / spacing)
     if shear > MAX_SHEAR_DEGREES:
         raise UnreadableScanError(
             f"has a sheared affine: its axes are {shear:.1f} degrees off the right angle, "
             f"the limit is {MAX_SHEAR_DEGREES:g}",
             fix="Resample it onto an orthogonal grid (for example with SimpleITK or FSL flirt) first.",
+            code="sheared-affine",
         )
     return Placement(affine=np.array(affine, dtype=np.float64), spacing_mm=spacing, notes=notes)
 

@@ -19,6 +19,7 @@ def make_image(
     *,
     affine: npt.NDArray[np.float64] | None = None,
     spacing_mm: tuple[float, ...] | None = None,
+    modality: str | None = None,
     notes: tuple[str, ...] = (),
 ) -> ScanImage:
     """Return the image of decoded voxels.
@@ -27,6 +28,7 @@ def make_image(
         voxels: ``(C, *spatial)``, one channel, or three that are red, green and blue.
         affine: See `ScanImage`.
         spacing_mm: See `ScanImage`.
+        modality: See `ScanImage`.
         notes: What the reader had to decide, as ``code: sentence``.
 
     Raises:
@@ -41,6 +43,7 @@ def make_image(
         spacing_mm=spacing_mm,
         content_hash=content_hash(native),
         color=native.shape[0] == 3,
+        modality=modality,
         notes=notes,
     )
 
@@ -50,9 +53,8 @@ def _native_numbers(voxels: Voxels) -> Voxels:
         return voxels.astype(np.uint8)
     if voxels.dtype.kind not in "uif":
         kind = "complex" if voxels.dtype.kind == "c" else f"of type {voxels.dtype}"
-        raise UnreadableScanError(
-            f"holds voxels that are {kind}, not real numbers", fix="Export the magnitude as numbers."
-        )
+        found = f"holds voxels that are {kind}, not real numbers"
+        raise UnreadableScanError(found, fix="Export the magnitude as numbers.", code="not-numbers")
     if voxels.dtype.itemsize > 8:  # extended precision, which no later step can hold
         return voxels.astype(np.float64)
     return voxels.astype(voxels.dtype.newbyteorder("="), copy=False)
@@ -66,6 +68,7 @@ def _require_finite(voxels: Voxels) -> None:
     raise UnreadableScanError(
         f"holds {num_bad:,} NaN or infinite voxels of {voxels.size:,}: damage or a mask, not a measurement",
         fix="Export the scan again, or replace them by its background value.",
+        code="not-finite",
     )
 
 

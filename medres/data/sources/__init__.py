@@ -1,9 +1,14 @@
 """Sources: where scans and labels come from. The layout is detected from one ``--data``.
 
 - a folder with ``labels.csv``, or the table itself (`label_table`; with a path column, or joined in `joining`),
+- a BIDS folder (`bids`),
+- a MONAI data list (`data_list`),
 - a folder of class folders, or of ``train``/``val``/``test`` folders of class folders (`class_folders`),
 - a MedMNIST ``.npz`` (`medmnist`),
 - any files or folders without labels, for prediction (`unlabelled`).
+
+DICOM files become one scan a study, in whatever folders they lie (`studies`). What is wrong with single rows and files
+is a finding of the table, so that one report shows all of it; only what makes the data meaningless is raised.
 """
 
 from __future__ import annotations

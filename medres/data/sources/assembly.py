@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
-from medres.data.sources.columns import lookalike_ids, refuse_case_twins, sorted_classes
+from medres.data.findings import Finding
+from medres.data.sources.columns import lookalike_labels, sorted_classes
 from medres.data.sources.draft import Draft, Options, patients_by_pattern
+from medres.data.sources.problems import found
 from medres.data.sources.scan_files import relative_name
 from medres.data.table import Scan, ScanTable
 from medres.data.wording import counted, first_of
 from medres.errors import DataError, UsageError
+
+_MOST_ERRORS = 3
+_TOO_FEW_FIX = "Add scans of another class, or name the column of the labels with --label-column."
 
 
 def assemble(draft: Draft, options: Options) -> ScanTable:
@@ -24,45 +30,91 @@ def assemble(draft: Draft, options: Options) -> ScanTable:
     scans, patients_given = _with_patients(draft, options)
     if draft.unit_column:
         _check_units(scans, draft, patients_given=patients_given)
-    notes = draft.notes + (_id_notes(scans) if patients_given else (draft.patient_note,))
+    named, mismatches = _mismatches(scans, draft)
     return ScanTable(
         root=draft.root,
         scans=tuple(sorted(scans, key=lambda scan: scan.sample_id)),
         classes=_classes(scans, draft, options.positive),
         source=draft.source,
-        notes=notes,
+        notes=draft.notes + named + (() if patients_given else (draft.patient_note,)),
         patients_given=patients_given,
         unit_column=draft.unit_column,
+        findings=(*draft.findings, *mismatches, *_lookalikes(scans, draft)),
     )
 
 
 def _with_patients(draft: Draft, options: Options) -> tuple[Sequence[Scan], bool]:
+    scans: Sequence[Scan] = draft.scans
     if options.patient_pattern is not None:
         if options.patient_column is not None:
             raise UsageError("--patient-column and --patient-pattern are both given.", fix="Give one of them.")
-        names = [relative_name(scan.path, draft.root) for scan in draft.scans]
-        found = patients_by_pattern(options.patient_pattern, names)
-        return [replace(scan, patient_id=patient) for scan, patient in zip(draft.scans, found, strict=True)], True
-    if all(scan.patient_id for scan in draft.scans):
-        return draft.scans, True
-    return [replace(scan, patient_id=scan.sample_id) for scan in draft.scans], False
+        missing = {finding.sample_id for finding in draft.findings if finding.code == "file-missing"}
+        named = [scan for scan in scans if scan.sample_id not in missing]  # a file that is not there has no name
+        ids = patients_by_pattern(options.patient_pattern, [_name_for_pattern(scan, draft.root) for scan in named])
+        by_sample = dict(zip((scan.sample_id for scan in named), ids, strict=True))
+        unknown = [scan.patient_id or scan.sample_id for scan in scans]
+        return [
+            replace(scan, patient_id=by_sample.get(scan.sample_id, other))
+            for scan, other in zip(scans, unknown, strict=True)
+        ], True
+    given = any(scan.patient_id for scan in scans)
+    # a scan whose patient is unknown is a patient of its own; that it is unknown is a finding or a note
+    return [scan if scan.patient_id else replace(scan, patient_id=scan.sample_id) for scan in scans], given
 
 
-def _id_notes(scans: Sequence[Scan]) -> tuple[str, ...]:
-    return lookalike_ids(scan.patient_id for scan in scans)
+def _name_for_pattern(scan: Scan, root: Path) -> str:
+    """Return the path that a pattern is searched in; of a DICOM series that of a file, which has a patient's folder."""
+    return relative_name(scan.files[0] if scan.files else scan.path, root) + ("/" if scan.path.is_dir() else "")
 
 
 def _classes(scans: Sequence[Scan], draft: Draft, positive: str | None) -> tuple[str, ...]:
-    labels = [scan.label or "" for scan in scans]
-    refuse_case_twins(labels, source=f"{draft.root} ({draft.source})")
-    classes = sorted_classes(labels)
+    classes = sorted_classes(scan.label for scan in scans if scan.label is not None)
     if len(classes) < 2:
-        raise DataError(
-            f"{draft.root} ({draft.source}) has one class, '{classes[0]}' ({counted(len(scans), 'scan')}); "
-            "a classifier needs two.",
-            fix="Add scans of another class, or name the column of the labels with --label-column.",
-        )
+        raise DataError(_too_few(classes, scans, draft), fix=_TOO_FEW_FIX)
     return classes if positive is None else _positive_last(classes, positive)
+
+
+def _too_few(classes: Sequence[str], scans: Sequence[Scan], draft: Draft) -> str:
+    where = f"{draft.root} ({draft.source})"
+    if not classes:
+        return f"{where} has no label in any of {counted(len(scans), 'row')}."
+    blank = sum(scan.label is None for scan in scans)
+    without = f", {blank:,} without a label" if blank else ""
+    text = f"{where} has one class, '{classes[0]}' ({counted(len(scans), 'scan')}{without}); a classifier needs two."
+    errors = [finding.value for finding in draft.findings if finding.severity == "error"]
+    return " ".join([text, *errors[:_MOST_ERRORS]])  # what is wrong with rows may be why
+
+
+def _lookalikes(scans: Sequence[Scan], draft: Draft) -> Iterator[Finding]:
+    counts = Counter(scan.label for scan in scans if scan.label is not None)
+    for group in lookalike_labels(counts):
+        names = " and ".join(f"'{label}' ({counted(counts[label], 'scan')})" for label in group)
+        rarest = min(group, key=lambda label: counts[label])
+        concerned = sorted(scan.sample_id for scan in scans if scan.label == rarest)
+        text = f"{draft.source} has labels that differ by case, blanks or the way a number is written only: {names}."
+        yield found("label-lookalike", text, fix="Write them one way.", sample_id=concerned[0], others=concerned[1:])
+
+
+def _mismatches(scans: Sequence[Scan], draft: Draft) -> tuple[tuple[str, ...], list[Finding]]:
+    """Return a note where ids were only renamed, or findings where table and header divide the scans differently."""
+    pairs = [(scan, draft.headers[scan.sample_id]) for scan in scans if scan.sample_id in draft.headers]
+    wrong = [(scan, header) for scan, header in pairs if scan.patient_id != header]
+    if not wrong:
+        return (), []
+    different = {(scan.patient_id, header) for scan, header in pairs}
+    renamed = len({given for given, _ in different}) == len({header for _, header in different}) == len(different)
+    if renamed and len(wrong) == len(pairs):
+        return ("The patient ids of DICOM headers have other names, one for one, than those given, which count.",), []
+    return (), [
+        found(
+            "patient-mismatch",
+            f"{scan.sample_id}: the patient given is '{scan.patient_id}', the DICOM header says '{header}'.",
+            fix="The one given counts. Correct it if the header is right.",
+            sample_id=scan.sample_id,
+            file=scan.path,
+        )
+        for scan, header in wrong
+    ]
 
 
 def _positive_last(classes: tuple[str, ...], positive: str) -> tuple[str, ...]:
@@ -80,7 +132,8 @@ def _check_units(scans: Sequence[Scan], draft: Draft, *, patients_given: bool) -
     by_unit: dict[str, list[Scan]] = defaultdict(list)
     for scan in scans:
         by_unit[scan.unit or ""].append(scan)
-    two_labels = _units_with_several(by_unit, lambda scan: scan.label or "")
+    labelled = {unit: [scan for scan in members if scan.label] for unit, members in by_unit.items()}
+    two_labels = _units_with_several(labelled, lambda scan: scan.label or "")
     if two_labels:
         raise DataError(
             f"{counted(len(two_labels), 'unit')} ('{draft.unit_column}') with two labels: {first_of(two_labels)}.",

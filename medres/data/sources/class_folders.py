@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
+from medres.data.findings import Finding
 from medres.data.readers.formats import SUPPORTED
 from medres.data.sources.columns import split_of
 from medres.data.sources.delimited import TABLE_SUFFIXES
-from medres.data.sources.draft import Draft
-from medres.data.sources.scan_files import FolderContent, relative_name, sample_ids, walk_scans
+from medres.data.sources.draft import Draft, Options
+from medres.data.sources.items import Item, Stock, ids_of_items, take_stock
+from medres.data.sources.scan_files import FolderContent, relative_name, walk_scans
 from medres.data.table import Scan, Split
 from medres.data.wording import counted, first_of
 from medres.errors import DataError
@@ -21,41 +24,84 @@ _ARRANGE = (
 )
 
 
-def read_class_folders(root: Path) -> Draft:
+def read_class_folders(root: Path, options: Options) -> Draft:
     """Read a folder of class folders of any depth; where all of them are splits, the folders below are the classes.
+
+    DICOM files below a class are studies, whatever folders they lie in: one scan each (see `studies`).
 
     Raises:
         DataError: There are no scans, or no class folders.
     """
     content = walk_scans(root)
-    names = {path: PurePosixPath(relative_name(path, root)) for path in content.scans}
+    names = [PurePosixPath(relative_name(path, root)) for path in content.files]
     if not names:
         _refuse_without_scans(root, content)
-    splits = _split_folders(root, list(names.values()))
+    splits = _split_folders(root, names)
     depth = 2 if splits else 1  # folders that carry a meaning: split/class or class
-    labelled = {path: name for path, name in names.items() if len(name.parts) > depth}
-    if not labelled:
+    if all(len(name.parts) <= depth for name in names):
         raise DataError(
             f"{root} holds {counted(len(names), 'scan')}, but no class folders and no labels.csv.", fix=_ARRANGE
         )
-    notes = content.note() + _outside_note(names, labelled) + _nesting_note(list(labelled.values()), depth)
-    scans = _scans(labelled, splits)
+    stock = take_stock(root, content=_below_classes(content, root, depth), depth=depth, pattern=options.series)
+    items = [item for item in stock.items if _parts(item, root)[depth:] or item.is_folder]
+    if not items:
+        _refuse_without_scans(root, stock.content)
+    scans, findings = _scans(items, root, splits)
     _refuse_one_class(root, scans, content)
-    return Draft(root=root, source="class folders", scans=scans, notes=notes)
-
-
-def _scans(labelled: Mapping[Path, PurePosixPath], splits: Mapping[str, Split]) -> tuple[Scan, ...]:
-    ids = sample_ids([(name.as_posix(), None) for name in labelled.values()])
-    return tuple(
-        Scan(
-            sample_id=sample_id,
-            patient_id="",
-            path=path,
-            label=name.parts[1] if splits else name.parts[0],
-            split=splits.get(name.parts[0]),
-        )
-        for sample_id, (path, name) in zip(ids, labelled.items(), strict=True)
+    if stock.headers.finding and options.patient_pattern is None:
+        findings += (stock.headers.finding,)
+    return Draft(
+        root=root,
+        source="class folders of DICOM studies" if all(item.study for item in items) else "class folders",
+        scans=scans,
+        notes=_notes(root, content, stock, depth, scans),
+        findings=findings,
+        headers=_headers(items, scans) if options.patient_pattern and stock.headers.finding is None else {},
     )
+
+
+def _below_classes(content: FolderContent, root: Path, depth: int) -> FolderContent:
+    def inside(path: Path) -> bool:
+        return len(PurePosixPath(relative_name(path, root)).parts) > depth
+
+    return FolderContent(
+        scans=tuple(filter(inside, content.scans)), num_hidden=content.num_hidden, unsupported=content.unsupported,
+        dicom=tuple(filter(inside, content.dicom)),
+    )  # fmt: skip
+
+
+def _parts(item: Item, root: Path) -> tuple[str, ...]:
+    return PurePosixPath(relative_name(item.path, root)).parts
+
+
+def _scans(
+    items: Sequence[Item], root: Path, splits: Mapping[str, Split]
+) -> tuple[tuple[Scan, ...], tuple[Finding, ...]]:
+    scans: list[Scan] = []
+    findings: list[Finding] = []
+    for sample_id, item in zip(ids_of_items(items, root), items, strict=True):
+        parts = _parts(item, root)
+        scan = item.scan(sample_id, patient_id=item.patient_id)
+        scans.append(replace(scan, label=parts[1] if splits else parts[0], split=splits.get(parts[0])))
+        findings += item.findings(sample_id)
+    return tuple(scans), tuple(findings)
+
+
+def _headers(items: Sequence[Item], scans: Sequence[Scan]) -> dict[str, str]:
+    pairs = zip(items, scans, strict=True)
+    return {scan.sample_id: item.header_id for item, scan in pairs if item.header_id}
+
+
+def _notes(root: Path, content: FolderContent, stock: Stock, depth: int, scans: Sequence[Scan]) -> tuple[str, ...]:
+    outside = [path for path in content.files if len(PurePosixPath(relative_name(path, root)).parts) <= depth]
+    files = [PurePosixPath(relative_name(path, root)) for path in stock.content.scans]
+    unknown = sum(not scan.patient_id for scan in scans)
+    notes = stock.content.note() + _outside_note([relative_name(path, root) for path in outside])
+    notes += stock.notes + _nesting_note(files, depth)
+    if 0 < unknown < len(scans):
+        text = "name no patient: each is taken as its own; give --patient-pattern."
+        notes += (f"{counted(unknown, 'scan')} of {len(scans)} {text}",)
+    return notes
 
 
 def _split_folders(root: Path, names: Sequence[PurePosixPath]) -> dict[str, Split]:
@@ -94,8 +140,7 @@ def _refuse_one_class(root: Path, scans: Sequence[Scan], content: FolderContent)
     raise DataError(f"{root} holds one class folder with scans, '{labels.pop()}'; two are needed.", fix=_ARRANGE + hint)
 
 
-def _outside_note(names: Mapping[Path, PurePosixPath], labelled: Mapping[Path, PurePosixPath]) -> tuple[str, ...]:
-    outside = [name for path, name in names.items() if path not in labelled]
+def _outside_note(outside: Sequence[str]) -> tuple[str, ...]:
     if not outside:
         return ()
     return (f"{counted(len(outside), 'scan')} outside the class folders were left out: {first_of(outside, limit=3)}.",)

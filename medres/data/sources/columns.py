@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
@@ -12,9 +13,11 @@ from medres.data.wording import first_of
 from medres.errors import DataError
 
 PATH_COLUMNS = ("path", "file", "filename", "file_name", "filepath", "file_path", "image_path")
-PATIENT_COLUMNS = ("patient_id", "patient", "subject", "subject_id", "participant_id")
+PATIENT_COLUMNS = ("patient_id", "patient", "subject", "subject_id", "participant_id", "participant", "mrn")
 SPLIT_COLUMN = "split"
 MEMBER_COLUMN = "member"
+MASK_COLUMN = "mask"
+CENTER_COLUMNS = ("center_x_mm", "center_y_mm", "center_z_mm")
 
 _SPLITS: dict[str, Split] = {
     "train": "train",
@@ -40,14 +43,21 @@ def split_of(text: str) -> Split | None:
 
 
 def find_column(table: TextTable, names: Iterable[str]) -> str | None:
-    """Return the first of ``names`` that the table has, in its own spelling; case does not matter."""
+    """Return the first of ``names`` that the table has, in its own spelling; case and ``_`` do not matter.
+
+    ``Patient ID`` and ``PatientID`` are ``patient_id``.
+    """
     for name in names:
         if name in table.columns:
             return name
         for column in table.columns:
-            if column.lower() == name.lower():
+            if _column_key(column) == _column_key(name):
                 return column
     return None
+
+
+def _column_key(name: str) -> str:
+    return re.sub(r"[\s_.-]+", "", name).lower()
 
 
 def require_column(table: TextTable, name: str, *, option: str) -> str:
@@ -65,50 +75,37 @@ def require_column(table: TextTable, name: str, *, option: str) -> str:
     return column
 
 
-def labels_of(table: TextTable, column: str) -> list[str]:
-    """Return the label of every row.
-
-    Raises:
-        DataError: Labels are missing, or two differ by upper and lower case only.
-    """
+def labels_of(table: TextTable, column: str) -> list[str | None]:
+    """Return the label of every row; None where it is blank or a program's word for a missing value."""
     labels = [row.text(column) for row in table.rows]
-    missing = [row.number for row, label in zip(table.rows, labels, strict=True) if label.lower() in _MISSING]
-    if missing:
-        raise DataError(
-            f"{table.path} has no label (column '{column}') in {len(missing)} of {len(labels)} rows: "
-            f"row {first_of(missing)}.",
-            fix="Fill them in, or leave these rows out.",
-        )
-    return labels
+    return [None if label.lower() in _MISSING else label for label in labels]
 
 
 def ids_of(table: TextTable, column: str) -> list[str]:
-    """Return ids as text: ``001`` is not ``1``, and blanks around an id never make two of them one in silence.
+    """Return ids as text, empty where there is none: ``001`` is not ``1``, and blanks never join two in silence.
 
     Raises:
-        DataError: Ids are missing, or two differ by the blanks around them only.
+        DataError: Two ids differ by the blanks around them only.
     """
-    missing = [row.number for row in table.rows if not row.text(column)]
+    _refuse_blank_twins(table, column)
+    ids = [row.text(column) for row in table.rows]
+    return ["" if text.lower() in _MISSING else text for text in ids]
+
+
+def units_of(table: TextTable, column: str) -> list[str]:
+    """Return the unit of every row.
+
+    Raises:
+        DataError: Units are missing, or two differ by the blanks around them only.
+    """
+    units = ids_of(table, column)
+    missing = [row.name for row, unit in zip(table.rows, units, strict=True) if not unit]
     if missing:
         raise DataError(
             f"{table.path} has no '{column}' in {len(missing)} of {len(table.rows)} rows: row {first_of(missing)}.",
-            fix="Fill them in: a scan without an id cannot be kept on one side of a split.",
+            fix="Fill them in: a scan without a unit cannot be scored with its like.",
         )
-    _refuse_blank_twins(table, column)
-    return [row.text(column) for row in table.rows]
-
-
-def lookalike_ids(ids: Iterable[str]) -> tuple[str, ...]:
-    """Return a note where ids differ by leading zeros only (a spreadsheet may have dropped them), or nothing."""
-    by_number: dict[str, set[str]] = defaultdict(set)
-    for text in set(ids):
-        if text.isdecimal():
-            by_number[text.lstrip("0")].add(text)
-    twins = sorted(sorted(group) for group in by_number.values() if len(group) > 1)
-    pairs = [" and ".join(group) for group in twins]
-    return (f"Patient ids that differ by leading zeros are different patients: {first_of(pairs, limit=3)}.",) * bool(
-        pairs
-    )
+    return units
 
 
 def splits_of(table: TextTable, column: str | None) -> list[Split | None]:
@@ -120,7 +117,7 @@ def splits_of(table: TextTable, column: str | None) -> list[Split | None]:
     if column is None or not any(row.text(column) for row in table.rows):
         return [None] * len(table.rows)
     unknown = [row for row in table.rows if split_of(row.text(column)) is None]
-    blank = [row.number for row in unknown if not row.text(column)]
+    blank = [row.name for row in unknown if not row.text(column)]
     if blank:
         raise DataError(
             f"{table.path} names a split in some rows and none in {len(blank)}: row {first_of(blank)}.",
@@ -129,24 +126,29 @@ def splits_of(table: TextTable, column: str | None) -> list[Split | None]:
     if unknown:
         words = sorted({row.text(column) for row in unknown})
         raise DataError(
-            f"{table.path} has unknown splits in row {first_of([row.number for row in unknown])}: {first_of(words)}.",
+            f"{table.path} has unknown splits in row {first_of([row.name for row in unknown])}: {first_of(words)}.",
             fix=f"Use train, val and test in the column '{column}', or rename the column.",
         )
     return [split_of(row.text(column)) for row in table.rows]
 
 
-def refuse_case_twins(labels: Iterable[str], *, source: str) -> None:
-    """Refuse labels that differ by upper and lower case only: as good as surely one class, written in two ways.
+def lookalike_labels(labels: Iterable[str]) -> list[tuple[str, ...]]:
+    """Return groups of labels that are as good as surely one class, written in several ways.
 
-    Raises:
-        DataError: Naming them.
+    Example:
+        >>> lookalike_labels(["benign", "Benign", "grade  2", "grade 2", "1", "1.0", "10"])
+        [('1', '1.0'), ('Benign', 'benign'), ('grade  2', 'grade 2')]
     """
-    by_lower: dict[str, set[str]] = defaultdict(set)
+    by_key: dict[str, set[str]] = defaultdict(set)
     for label in labels:
-        by_lower[label.lower()].add(label)
-    twins = sorted(" and ".join(sorted(group)) for group in by_lower.values() if len(group) > 1)
-    if twins:
-        raise DataError(f"{source} has labels that differ by case only: {first_of(twins)}.", fix="Write them one way.")
+        by_key[_label_key(label)].add(label)
+    return sorted(tuple(sorted(group)) for group in by_key.values() if len(group) > 1)
+
+
+def _label_key(label: str) -> str:
+    plain = " ".join(unicodedata.normalize("NFKC", label).casefold().split())
+    # a column of whole numbers in which one is missing comes out of pandas as 1.0, 2.0
+    return re.sub(r"^([+-]?)0*(\d+)(?:\.0*)?$", r"\1\2", plain)
 
 
 def sorted_classes(labels: Iterable[str]) -> tuple[str, ...]:
@@ -175,4 +177,4 @@ def _refuse_blank_twins(table: TextTable, column: str) -> None:
 
 
 def _variants(twins: Sequence[Sequence[tuple[str, Row]]]) -> list[str]:
-    return [" and ".join(f"{text!r} (row {row.number})" for text, row in group) for group in twins]
+    return [" and ".join(f"{text!r} (row {row.name})" for text, row in group) for group in twins]

@@ -16,6 +16,11 @@ from medres.errors import DataError
 #: Suffixes of tables.
 TABLE_SUFFIXES = (".csv", ".tsv", ".txt")
 
+#: Suffixes of spreadsheets, which are refused with the way out.
+WORKBOOK_SUFFIXES = (".xlsx", ".xls", ".xlsm", ".ods")
+
+_WORKBOOKS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")  # a zip archive (xlsx, ods), an OLE file (xls)
+_DECLARATION = re.compile(r"sep=(.)\r?\n")  # Excel's own first line
 _DELIMITERS = (",", ";", "\t")
 _BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -31,10 +36,17 @@ class Row:
     Args:
         number: As a spreadsheet counts it; the header is row 1.
         cells: Text by column, blanks around it included.
+        place: Where it stands, in files that have no rows, such as ``training[3]``.
     """
 
     number: int
     cells: dict[str, str]
+    place: str = ""
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return self.place or str(self.number)
 
     def text(self, column: str) -> str:
         """Return a cell without the blanks around it."""
@@ -50,12 +62,14 @@ class TextTable:
         columns: Names in order, without blanks around them.
         rows: At least one.
         notes: What had to be decided, for the user.
+        delimiter: What cuts its rows into cells; where it is no comma, numbers may have one.
     """
 
     path: Path
     columns: tuple[str, ...]
     rows: tuple[Row, ...]
     notes: tuple[str, ...] = ()
+    delimiter: str = ","
 
 
 def read_table(path: Path) -> TextTable:
@@ -65,13 +79,15 @@ def read_table(path: Path) -> TextTable:
         DataError: It cannot be read, has no rows, columns of the same name, or rows of another length.
     """
     text, notes = _decoded(path)
-    records = _records(path, text)
+    delimiter = _delimiter(text)
+    records = _records(path, text, delimiter)
     _, header = next(records, (0, []))
     columns = _columns(path, header)
     rows = tuple(_row(path, columns, header, number, cells) for number, cells in records)
     if not rows:
         raise DataError(f"{path} has no rows below its header.", fix="Write one row a scan: path,label.")
-    return TextTable(path=path, columns=columns, rows=rows, notes=notes + _blank_note(rows))
+    notes += _blank_note(rows)
+    return TextTable(path=path, columns=columns, rows=rows, notes=notes, delimiter=delimiter)
 
 
 def _decoded(path: Path) -> tuple[str, tuple[str, ...]]:
@@ -79,6 +95,8 @@ def _decoded(path: Path) -> tuple[str, tuple[str, ...]]:
         content = path.read_bytes()
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}.", fix="Check the path.") from error
+    if content.startswith(_WORKBOOKS):
+        raise workbook_refused(path)
     encoding = next((name for mark, name in _BYTE_ORDER_MARKS if content.startswith(mark)), "utf-8")
     try:
         return content.decode(encoding), ()
@@ -91,14 +109,18 @@ def _decoded(path: Path) -> tuple[str, tuple[str, ...]]:
         raise _not_text(path) from None
 
 
+def workbook_refused(path: Path) -> DataError:
+    """Return the refusal of a spreadsheet: its cells have types, which turn the id 001 into 1."""
+    return DataError(f"{path} is a workbook, not a table of text.", fix="Save it as CSV (UTF-8) and give that file.")
+
+
 def _not_text(path: Path) -> DataError:
     return DataError(f"{path} is not text in UTF-8, UTF-16 or cp1252.", fix="Save it as CSV, encoded as UTF-8.")
 
 
-def _records(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
+def _records(path: Path, text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
     """Yield (row number, cells) of all rows that are not blank."""
-    declared = re.match(r"sep=(.)\r?\n", text)  # Excel's own first line
-    delimiter = declared[1] if declared else _delimiter(text)
+    declared = _DECLARATION.match(text)
     try:
         for number, cells in enumerate(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter), start=1):
             is_declaration = declared is not None and number == 1
@@ -109,7 +131,10 @@ def _records(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
 
 
 def _delimiter(text: str) -> str:
-    """Return the delimiter that cuts the header into most columns; comma where none does."""
+    """Return the delimiter that is declared, or cuts the header into most columns; comma where none does."""
+    declared = _DECLARATION.match(text)
+    if declared:
+        return declared[1]
     header = next((line for line in text.splitlines() if line.strip()), "")
     return max(_DELIMITERS, key=lambda delimiter: len(next(csv.reader([header], delimiter=delimiter), [])))
 

@@ -1,62 +1,43 @@
-"""A table of labels (``labels.csv``): which file each row means, and what its other columns say."""
+"""A table of labels (``labels.csv``): which scans each row means, and what its other columns say."""
 
 from __future__ import annotations
 
-import unicodedata
-from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from medres.data.sources.columns import (
-    MEMBER_COLUMN,
-    PATH_COLUMNS,
-    PATIENT_COLUMNS,
-    SPLIT_COLUMN,
-    find_column,
-    ids_of,
-    labels_of,
-    require_column,
-    splits_of,
-)
+from medres.data.findings import Finding
+from medres.data.sources.columns import PATIENT_COLUMNS, find_column
 from medres.data.sources.delimited import Row, TextTable, read_table
+from medres.data.sources.disk import Disk
 from medres.data.sources.draft import Draft, Options
-from medres.data.sources.joining import join_files
-from medres.data.sources.scan_files import absolute, relative_name, sample_ids, walk_scans
-from medres.data.table import COLUMNS, Scan
-from medres.data.wording import counted, first_of
+from medres.data.sources.items import Item, Stock, ids_of_items
+from medres.data.sources.joining import join_rows
+from medres.data.sources.problems import found
+from medres.data.sources.rows import Match, Problem, label_scans
+from medres.data.sources.scan_files import absolute, kind_of_file, relative_name
+from medres.data.sources.table_columns import Columns, find_columns
+from medres.data.wording import first_of
 from medres.errors import DataError
 
 
 @dataclass(frozen=True, kw_only=True)
-class Columns:
-    """The columns of a table that have a meaning.
+class TableUse:
+    """How a table is to be read.
 
     Args:
-        label: Label.
-        path: Path of the file, or None: rows are joined to files by an id.
-        member: Image inside the file, or None.
-        patient: Patient, or None.
-        split: Given split, or None.
-        unit: Unit of scoring, or None.
+        root: Folder that its paths are relative to.
+        search: Whether all that lies below the root belongs to the data: scans that no row names are findings.
+        labelled: Whether it must have labels.
+        source: What to call it; its name where empty.
+        names_root: Folder that sample ids are relative to; None: the root.
     """
 
-    label: str
-    path: str | None
-    member: str | None
-    patient: str | None
-    split: str | None
-    unit: str | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Match:
-    """A row and a file that it labels."""
-
-    row: int
-    path: Path
-    member: str | None = None
-    patient_id: str = ""
+    root: Path
+    search: bool = False
+    labelled: bool = True
+    source: str = ""
+    names_root: Path | None = None
 
 
 def read_label_table(path: Path, *, root: Path, options: Options, search_root: bool) -> Draft:
@@ -69,143 +50,174 @@ def read_label_table(path: Path, *, root: Path, options: Options, search_root: b
         search_root: Whether to look for scans below the root that the table does not name.
 
     Raises:
-        DataError: Naming rows and files.
+        DataError: It is no table, has no column of labels, or its rows mean no files at all.
     """
-    table = read_table(path)
-    columns = _find_columns(table, options)
-    matches = _matches(table, columns, root)
-    scans = _scans(table, columns, matches, root)
-    notes = table.notes + _column_notes(table, columns, options)
-    if search_root:
-        notes += _unnamed_files_note(root, table, matches)
-    return Draft(root=root, source=path.name, scans=scans, notes=notes, unit_column=columns.unit)
+    return draft_of_table(read_table(path), options, TableUse(root=root, search=search_root))
 
 
-def _find_columns(table: TextTable, options: Options) -> Columns:
-    unit = options.unit_column
-    return Columns(
-        label=require_column(table, options.label_column, option="--label-column"),
-        path=find_column(table, PATH_COLUMNS),
-        member=find_column(table, [MEMBER_COLUMN]),
-        patient=_patient_column(table, options),
-        split=find_column(table, [SPLIT_COLUMN]),
-        unit=require_column(table, unit, option="--unit-column") if unit else None,
+def draft_of_table(table: TextTable, options: Options, use: TableUse) -> Draft:
+    """Return the scans of a table of any origin.
+
+    Raises:
+        DataError: It has no column of labels, or its rows mean no files at all.
+    """
+    disk = Disk(table, use.root, options, whole=use.search, many=use.labelled)
+    columns = find_columns(table, options, lambda row, name: disk.path(row, name) is not None, labelled=use.labelled)
+    if columns.path is None and not columns.sequences:
+        disk = Disk(table, use.root, options, whole=True, many=use.labelled)
+        matches = _joined(table, columns, disk, options.patient_pattern)
+    else:
+        matches = _named(table, columns, disk)
+    matches = [with_mask(table, columns, match, disk) for match in matches]
+    labelled = label_scans(table, columns, matches, use.names_root or use.root)
+    stock = disk.stock() if use.search or any(match.item.header_id or match.item.study for match in matches) else None
+    by_header = not columns.patient and options.patient_pattern is None and not any(m.patient_id for m in matches)
+    return Draft(
+        root=use.root,
+        source=_source(use.source or table.path.name, matches),
+        scans=labelled.scans,
+        notes=table.notes + columns.notes + (stock.notes if stock else ()),
+        unit_column=columns.unit,
+        findings=labelled.findings + _of_stock(stock, matches, table, search=use.search, by_header=by_header),
+        headers=labelled.headers if stock and stock.headers.finding is None and not by_header else {},
     )
 
 
-def _patient_column(table: TextTable, options: Options) -> str | None:
-    if options.patient_column:
-        return require_column(table, options.patient_column, option="--patient-column")
-    return None if options.patient_pattern else find_column(table, PATIENT_COLUMNS)
+def _of_stock(
+    stock: Stock | None, matches: Sequence[Match], table: TextTable, *, search: bool, by_header: bool
+) -> tuple[Finding, ...]:
+    """Return what is wrong with the files as a whole: some are in no row, headers do not tell patients apart."""
+    if stock is None:
+        return ()
+    shared = stock.headers.finding
+    used = by_header and any(match.item.header_id or match.item.study for match in matches)
+    return (_not_listed(stock, matches, table) if search else ()) + ((shared,) if shared and used else ())
 
 
-def _matches(table: TextTable, columns: Columns, root: Path) -> list[Match]:
-    if columns.path is None:
-        files = walk_scans(root).scans
-        joined = join_files(table, patient_column=columns.patient, files=files, root=root)
-        return [Match(row=row, path=path, patient_id=patient) for row, path, patient in joined]
-    members = [row.text(columns.member) or None if columns.member else None for row in table.rows]
-    paths = existing_files(table, columns.path, root)
-    matches = [Match(row=row, path=path, member=members[row]) for row, path in enumerate(paths)]
-    _refuse_repeated(table, matches, root)
+def _source(name: str, matches: Sequence[Match]) -> str:
+    return f"{name} of DICOM studies" if matches and all(match.item.study for match in matches) else name
+
+
+def _joined(table: TextTable, columns: Columns, disk: Disk, pattern: str | None) -> list[Match]:
+    patients = columns.patient or (find_column(table, PATIENT_COLUMNS) if pattern is not None else None)
+    rows = join_rows(table, patient_column=patients, stock=disk.stock(), pattern=pattern)
+    matches = []
+    for position, joined in enumerate(rows):
+        problems: tuple[Problem, ...] = ()
+        items: Sequence[Item] = joined.items
+        if joined.problem:
+            items = [Item(path=absolute(disk.root / (joined.key or "?")), name=joined.key or "?")]
+            problems = (("file-missing", joined.problem, "Correct the id, or leave this row out."),)
+        matches += [
+            Match(position=position, item=item, patient_id=joined.patient_id, problems=problems) for item in items
+        ]
     return matches
 
 
-def existing_files(table: TextTable, column: str, root: Path) -> list[Path]:
-    """Return the file of every row, relative to the root or to the table's own folder.
+def _named(table: TextTable, columns: Columns, disk: Disk) -> list[Match]:
+    wanted = list(columns.sequences.values()) or [columns.path or ""]
+    _refuse_blank(table, wanted)
+    paths = [{column: disk.path(row, column) for column in wanted} for row in table.rows]
+    _refuse_all_missing(table, wanted, [path for row in paths for path in row.values()], disk.root)
+    if not columns.sequences:
+        named = {path for row in paths for path in row.values() if path}
+        folders = {path for path in named if path.is_dir()}
+        slices = {path for path in named - folders if kind_of_file(path) == "dicom"}
+        if folders or slices:
+            disk.stock(folders, slices)
+        return [
+            _match_of(table, position, columns, row[wanted[0]], wanted[0], disk) for position, row in enumerate(paths)
+        ]
+    return [_match_of_sequences(table, position, columns, row, disk) for position, row in enumerate(paths)]
 
-    Raises:
-        DataError: Cells are empty, or files do not exist.
-    """
-    blank = [row.number for row in table.rows if not row.text(column)]
+
+def _match_of(table: TextTable, position: int, columns: Columns, path: Path | None, column: str, disk: Disk) -> Match:
+    row = table.rows[position]
+    member = row.text(columns.member) or None if columns.member else None
+    if path is None:
+        return Match(
+            position=position, item=Item(path=_absent(row, column, disk), member=member),
+            problems=(_missing(row, column, disk),),
+        )  # fmt: skip
+    named = disk.named(path, member)
+    problems = ((named.code, named.problem, "Name the folder of one scan, or a file."),) if named.code else ()
+    return Match(position=position, item=named.item, problems=problems)
+
+
+def _match_of_sequences(
+    table: TextTable, position: int, columns: Columns, paths: dict[str, Path | None], disk: Disk
+) -> Match:
+    row = table.rows[position]
+    named = {name: column for name, column in columns.sequences.items() if row.text(column)}
+    sequences = {name: paths[column] or _absent(row, column, disk) for name, column in named.items()}
+    missing = [_missing(row, column, disk) for column in named.values() if paths[column] is None]
+    blank = [name for name in columns.sequences if name not in named]
+    problems: list[Problem] = list(missing)
     if blank:
-        raise DataError(f"{table.path} has no '{column}' in row {first_of(blank)}.", fix="Fill it in.")
-    found = [_find_file(row, column, (root, table.path.parent)) for row in table.rows]
-    missing = [
-        f"{row.text(column)} (row {row.number})" for row, path in zip(table.rows, found, strict=True) if not path
-    ]
-    if missing:
-        raise DataError(
-            f"{table.path} names {len(missing)} of {len(found)} files that do not exist: {first_of(missing)}.",
-            fix=f"Correct the paths (they are relative to {root}), or leave these rows out.",
+        text = f"no image in {' and '.join(repr(columns.sequences[name]) for name in blank)}"
+        problems.append(("sequence-missing", text, "Fill it in, or leave this row out."))
+    first = next(iter(sequences.values()))
+    return Match(position=position, item=Item(path=first), sequences=sequences, problems=tuple(problems))
+
+
+def with_mask(table: TextTable, columns: Columns, match: Match, disk: Disk) -> Match:
+    """Return a match with the mask that its row names, or with the finding that it does not exist."""
+    row = table.rows[match.position]
+    if columns.mask is None or not row.text(columns.mask):
+        return match
+    path = disk.path(row, columns.mask)
+    if path is None:
+        absent = _absent(row, columns.mask, disk)
+        return replace(match, mask=absent, problems=(*match.problems, _missing(row, columns.mask, disk)))
+    return replace(match, mask=path)
+
+
+def _absent(row: Row, column: str, disk: Disk) -> Path:
+    return absolute(disk.root / row.text(column).replace("\\", "/").replace("\0", ""))
+
+
+def _missing(row: Row, column: str, disk: Disk) -> Problem:
+    fix = f"Correct the path (it is relative to {disk.root}), or leave this row out."
+    return "file-missing", f"'{row.text(column)}' does not exist", fix
+
+
+def _refuse_blank(table: TextTable, columns: Sequence[str]) -> None:
+    blank = [row.name for row in table.rows if not any(row.text(column) for column in columns)]
+    if blank:
+        names = " or ".join(f"'{column}'" for column in columns)
+        raise DataError(f"{table.path} has no {names} in row {first_of(blank)}.", fix="Fill it in.")
+
+
+def _refuse_all_missing(table: TextTable, columns: Sequence[str], found: Sequence[Path | None], root: Path) -> None:
+    if any(path is not None for path in found):
+        return
+    missing = [f"{row.text(column)} (row {row.name})" for row in table.rows for column in columns if row.text(column)]
+    raise DataError(
+        f"{table.path} names {len(missing)} of {len(missing)} files that do not exist: {first_of(missing)}.",
+        fix=f"Correct the paths (they are relative to {root}), or give the folder that they are relative to as --data.",
+    )
+
+
+def _not_listed(stock: Stock, matches: Sequence[Match], table: TextTable) -> tuple[Finding, ...]:
+    """Return a finding for each scan below the root that no row names."""
+    named = {file for match in matches for file in match.item.all_files}
+    others = {path for match in matches for path in (*match.sequences.values(), *([match.mask] if match.mask else []))}
+    named |= others
+    left = [
+        item for item in stock.items
+        if not any(file in named for file in item.all_files)
+        and not any(folder in others for folder in item.first_file.parents)
+    ]  # fmt: skip
+    return tuple(
+        found(
+            "file-not-listed",
+            f"{relative_name(item.path, stock.root)}{_called(item, name)} is not in {table.path.name}: left out.",
+            fix="Add a row for it, or take it out of the folder.",
+            file=item.path,
         )
-    return [path for path in found if path is not None]
+        for item, name in zip(left, ids_of_items(left, stock.root), strict=True)
+    )
 
 
-def _find_file(row: Row, column: str, folders: Sequence[Path]) -> Path | None:
-    text = row.text(column)
-    spellings = [text, text.replace("\\", "/"), row.cells[column]]
-    # macOS writes accents as two characters, others as one: the same name on the screen, another on the disk
-    spellings += [unicodedata.normalize(form, spelling) for form in ("NFC", "NFD") for spelling in spellings[:2]]
-    candidates = (absolute(folder / spelling) for folder in folders for spelling in dict.fromkeys(spellings))
-    return next((path for path in candidates if _is_file(path)), None)
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except (OSError, ValueError):  # a cell that is no path: far too long, or with a null character
-        return False
-
-
-def _refuse_repeated(table: TextTable, matches: Sequence[Match], root: Path) -> None:
-    rows: dict[tuple[Path, str | None], list[int]] = defaultdict(list)
-    for match in matches:
-        rows[match.path, match.member].append(table.rows[match.row].number)
-    repeated = [
-        f"{relative_name(path, root)} (rows {', '.join(map(str, numbers))})"
-        for (path, _), numbers in rows.items()
-        if len(numbers) > 1
-    ]
-    if repeated:
-        raise DataError(
-            f"{table.path} names {counted(len(repeated), 'file')} more than once: {first_of(repeated)}.",
-            fix="Keep one row a file.",
-        )
-
-
-def _scans(table: TextTable, columns: Columns, matches: Sequence[Match], root: Path) -> tuple[Scan, ...]:
-    labels = labels_of(table, columns.label)
-    splits = splits_of(table, columns.split)
-    patients = ids_of(table, columns.patient) if columns.patient else None
-    units = ids_of(table, columns.unit) if columns.unit else None
-    sample = sample_ids([(relative_name(match.path, root), match.member) for match in matches])
-    scans = [
-        Scan(
-            sample_id=sample_id,
-            patient_id=patients[match.row] if patients else match.patient_id,
-            path=match.path,
-            member=match.member,
-            label=labels[match.row],
-            split=splits[match.row],
-            unit=units[match.row] if units else None,
-            metadata=_metadata(table.rows[match.row], columns),
-        )
-        for sample_id, match in zip(sample, matches, strict=True)
-    ]
-    return tuple(scans)
-
-
-def _metadata(row: Row, columns: Columns) -> dict[str, str]:
-    used = {columns.label, columns.path, columns.member, columns.patient, columns.split, columns.unit}
-    others = {name: cell.strip() for name, cell in row.cells.items() if name not in used}
-    # scans.csv has columns of its own, which a column of the user's must not repeat
-    return {f"given_{name}" if name in COLUMNS else name: cell for name, cell in others.items()}
-
-
-def _column_notes(table: TextTable, columns: Columns, options: Options) -> tuple[str, ...]:
-    notes = []
-    if columns.patient and not options.patient_column:
-        notes.append(f"Patients are taken from the column '{columns.patient}' of {table.path.name}.")
-    if columns.split and not any(row.text(columns.split) for row in table.rows):
-        notes.append(f"The column '{columns.split}' is empty: no split was given.")
-    return tuple(notes)
-
-
-def _unnamed_files_note(root: Path, table: TextTable, matches: Sequence[Match]) -> tuple[str, ...]:
-    named = {match.path for match in matches}
-    unnamed = [path for path in walk_scans(root).scans if path not in named]
-    if not unnamed:
-        return ()
-    examples = first_of([relative_name(path, root) for path in unnamed], limit=3)
-    return (f"{counted(len(unnamed), 'scan file')} not in {table.path.name} were left out: {examples}.",)
+def _called(item: Item, name: str) -> str:
+    return f" (study {name})" if item.study else ""

@@ -1,4 +1,4 @@
-"""The scan files below a folder, and the sample ids that stand for them."""
+"""The files below a folder that may be scans, and the sample ids that stand for them."""
 
 from __future__ import annotations
 
@@ -8,12 +8,24 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath, PurePosixPath
 
-from medres.data.readers.formats import SUPPORTED, scan_stem, scan_suffix
+from medres.data.readers.formats import SUPPORTED, is_part_of_scan, looks_like_dicom, scan_stem, scan_suffix
 from medres.data.wording import counted
 from medres.errors import DataError
 
-# what operating systems put beside files
+# what operating systems and DICOM media put beside files
 _SYSTEM_NAMES = frozenset({"__MACOSX", "$RECYCLE.BIN", "System Volume Information", "Thumbs.db", "desktop.ini"})
+_MEDIA_INDEX = "DICOMDIR"
+_DICOM_SUFFIXES = (".dcm", ".ima", ".dicom")
+# of files with no suffix of a scan, these are not opened: a tree of NIfTI has a .json beside every scan
+_OTHER_SUFFIXES = frozenset(
+    f".{name}"
+    for group in (
+        "json csv tsv txt md rst xml html htm pdf doc docx xls xlsx xlsm ods yaml yml toml ini log bval bvec",
+        "py sh m h js css jar exe dll db sqlite mat pkl pt pth safetensors h5 hdf5",
+        "gif svg mp4 avi raw zraw img gz bz2 xz zst tar 7z rar part tmp lock",
+    )
+    for name in group.split()
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,14 +33,21 @@ class FolderContent:
     """What lies below a folder.
 
     Args:
-        scans: Files with the suffix of a scan, absolute, sorted.
+        scans: Files that are each a scan by their suffix, absolute, sorted; DICOM excepted.
         num_hidden: Hidden files and those of the operating system, left out.
         unsupported: Other files, left out.
+        dicom: Files that are DICOM by suffix or content, absolute, sorted: slices, of which several are a scan.
     """
 
     scans: tuple[Path, ...]
     num_hidden: int
     unsupported: tuple[Path, ...]
+    dicom: tuple[Path, ...] = ()
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All files that are scans or slices of scans, sorted."""
+        return tuple(sorted((*self.scans, *self.dicom)))
 
     def note(self, *, known: Sequence[Path] = ()) -> tuple[str, ...]:
         """Return a sentence about what was left out, or nothing.
@@ -45,18 +64,38 @@ class FolderContent:
 def walk_scans(folder: Path) -> FolderContent:
     """Return what lies below a folder; links are followed, each folder once.
 
+    Files with the suffix of no scan are opened to see whether they are DICOM, which scanners write without a suffix;
+    those with a suffix that is known to be something else are not.
+
     Raises:
         DataError: A folder cannot be read.
     """
-    scans: list[Path] = []
-    unsupported: list[Path] = []
-    num_hidden = 0
+    kinds: dict[str, list[Path]] = {"scan": [], "dicom": [], "other": [], "hidden": []}
     for path in _files_below(absolute(folder)):
-        if is_hidden(path):
-            num_hidden += 1
-        else:
-            (scans if scan_suffix(path) else unsupported).append(path)
-    return FolderContent(scans=tuple(sorted(scans)), num_hidden=num_hidden, unsupported=tuple(sorted(unsupported)))
+        kinds["hidden" if is_hidden(path) else kind_of_file(path)].append(path)
+    return FolderContent(
+        scans=tuple(sorted(kinds["scan"])),
+        num_hidden=len(kinds["hidden"]),
+        unsupported=tuple(sorted(path for path in kinds["other"] if not is_part_of_scan(path))),
+        dicom=tuple(sorted(kinds["dicom"])),
+    )
+
+
+def kind_of_file(path: Path) -> str:
+    """Return whether a file is ``dicom``, a ``scan`` of another format, or ``other``.
+
+    Example:
+        >>> kind_of_file(Path("ct/p1.nii.gz")), kind_of_file(Path("ct/IM1.dcm")), kind_of_file(Path("DICOMDIR"))
+        ('scan', 'dicom', 'other')
+    """
+    suffix = path.suffix.lower()
+    if suffix in _DICOM_SUFFIXES:
+        return "dicom"
+    if scan_suffix(path):
+        return "scan"
+    if suffix in _OTHER_SUFFIXES or path.name.upper() == _MEDIA_INDEX:
+        return "other"
+    return "dicom" if looks_like_dicom(path) else "other"
 
 
 def is_hidden(path: PurePath) -> bool:
@@ -76,6 +115,9 @@ def relative_name(path: Path, root: Path) -> str:
         >>> relative_name(Path("/data/ct/p1.nii"), Path("/data"))
         'ct/p1.nii'
     """
+    text, start = str(path), f"{root}{os.sep}"
+    if text.startswith(start):  # nearly always; a data set has 100,000 files, and relpath is slow
+        return PurePath(text[len(start) :]).as_posix() if os.sep != "/" else text[len(start) :]
     return Path(os.path.relpath(path, root)).as_posix()
 
 

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from medres.data.readers import read_scan, read_scan_bytes
-from medres.data.readers.pictures import MAX_PIXELS, picture
+from medres.data.readers.pictures import MAX_PIXELS, MAX_TINT, picture
 from medres.errors import UnreadableScanError
 
 GREY = np.random.default_rng(0).integers(0, 256, (7, 9), dtype=np.uint8)
@@ -188,6 +188,121 @@ def test_decompression_bombs_are_refused():
     assert side * side > MAX_PIXELS
 
 
+def test_grey_that_jpeg_tinted_is_grey_and_said():
+    smooth = np.add.outer(np.arange(64), np.arange(64)).astype(np.uint8)
+    tinted = np.stack([smooth, smooth + 3, smooth + 5], axis=-1)
+    image = read_scan_bytes(encoded(Image.fromarray(tinted)))
+    assert (image.voxels.shape, image.color) == ((1, 64, 64), False)
+    np.testing.assert_array_equal(image.voxels[0], np.asarray(Image.fromarray(tinted).convert("L")))
+    assert image.notes == ("tint-ignored: its colours differ by at most 5 of 255 levels; read as grey",)
+    lossy = read_scan_bytes(encoded(Image.fromarray(tinted), "JPEG", quality=90, subsampling=0))
+    assert (lossy.voxels.shape[0], lossy.color) == (1, False)
+
+
+@pytest.mark.parametrize("size", [1, 3, 20])
+def test_a_coloured_mark_on_grey_is_colour(size):
+    pixels = np.repeat(np.tile(GREY, (5, 5))[..., np.newaxis], 3, axis=-1)
+    pixels[:size, :size, 0] = 255 - pixels[:size, :size, 0] // 2
+    assert read_scan_bytes(encoded(Image.fromarray(pixels))).color
+
+
+@pytest.mark.parametrize("tint", range(1, 20))
+def test_colours_count_from_nine_levels_on(tint):
+    pixels = np.repeat(GREY[..., np.newaxis] // 2, 3, axis=-1)
+    pixels[2, 3, 1] += tint
+    assert read_scan_bytes(encoded(Image.fromarray(pixels))).color == (tint > MAX_TINT)
+
+
+# --- TIFF and BMP
+
+
+def tiff(*pages, **options):
+    file = io.BytesIO()
+    images = [page if isinstance(page, Image.Image) else Image.fromarray(page) for page in pages]
+    images[0].save(file, "TIFF", save_all=True, append_images=images[1:], **options)
+    return file.getvalue()
+
+
+def random_pages(count, dtype=np.uint16, shape=(7, 9)):
+    return np.random.default_rng(0).integers(0, 255, (count, *shape)).astype(dtype)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int32, np.float32])
+@pytest.mark.parametrize("compression", [None, "tiff_lzw", "tiff_adobe_deflate"])
+def test_a_stack_of_pages_is_a_volume_of_unknown_geometry(dtype, compression):
+    pages = random_pages(4, dtype)
+    image = read_scan_bytes(tiff(*pages, compression=compression))
+    np.testing.assert_array_equal(image.voxels, pages[np.newaxis])
+    assert (image.affine, image.spacing_mm) == (None, None)
+    assert [note.partition(":")[0] for note in image.notes] == ["orientation-unknown"]
+
+
+def test_one_page_is_an_image():
+    for pixels in (GREY, COLOUR, GREY.astype(np.uint16) * 257, GREY.astype(np.float32) / 3):
+        image = read_scan_bytes(tiff(pixels))
+        np.testing.assert_array_equal(image.voxels, np.moveaxis(np.atleast_3d(pixels), -1, 0))
+        assert image.color == (pixels.ndim == 3)
+
+
+@pytest.mark.parametrize(
+    ("pages", "message"),
+    [
+        ([GREY, GREY[:5]], r"pages of different size or type: the first is \(7, 9\), page 2 \(5, 9\)"),
+        ([GREY, GREY.astype(np.uint16) * 257], "different size or type"),
+        ([GREY, COLOUR], "different size or type"),
+        ([COLOUR, COLOUR], "2 pages in colour"),
+    ],
+)
+def test_pages_that_are_no_stack_are_refused(pages, message):
+    with pytest.raises(UnreadableScanError, match=message) as refused:
+        read_scan_bytes(tiff(*pages))
+    assert refused.value.code == "several-volumes"
+
+
+@pytest.mark.parametrize("deep", [False, True])
+def test_white_is_zero_is_turned_round(deep):
+    pixels = GREY.astype(np.uint16) * 257 if deep else GREY
+    content = bytearray(tiff(pixels))
+    entry = content.index(struct.pack("<HHI", 262, 3, 1))
+    assert content[entry + 8] == 1
+    content[entry + 8] = 0
+    highest = 65535 if deep else 255
+    np.testing.assert_array_equal(read_scan_bytes(bytes(content)).voxels[0], highest - pixels)
+
+
+def tiff_claiming(height):
+    """Return a TIFF whose strips hold 7 rows and which claims another number; Pillow fills the rest with zeros."""
+    content = bytearray(tiff(GREY))
+    entry = content.index(struct.pack("<HHIH", 257, 4, 1, 7))
+    content[entry + 8 : entry + 12] = struct.pack("<I", height)
+    return bytes(content)
+
+
+def test_bmp():
+    for pixels in (GREY, COLOUR):
+        image = read_scan_bytes(encoded(Image.fromarray(pixels), "BMP"))
+        np.testing.assert_array_equal(image.voxels, np.moveaxis(np.atleast_3d(pixels), -1, 0))
+
+
+@pytest.mark.parametrize(
+    ("content", "code"),
+    [
+        (png_claiming(100_000, 100_000), "too-large"),
+        (encoded(Image.fromarray(COLOUR))[:-80], "truncated"),
+        (encoded(Image.fromarray(np.tile(GREY, (20, 20))), "JPEG")[:3000], "truncated"),
+        (encoded(Image.fromarray(GREY), "BMP")[:200], "truncated"),
+        (tiff(COLOUR)[:250], "truncated"),
+        (tiff_claiming(15_859_721), "truncated"),
+        (tiff_claiming(8), "truncated"),
+        (png_claiming(9_000, 9_000), "truncated"),
+    ],
+)
+def test_codes(content, code):
+    with pytest.raises(UnreadableScanError) as refused:
+        read_scan_bytes(content)
+    assert refused.value.code == code
+
+
 @pytest.mark.real
 def test_real_mri_slices_are_those_of_pillow(real_data):
     counts = Counter()
@@ -195,6 +310,16 @@ def test_real_mri_slices_are_those_of_pillow(real_data):
         with Image.open(path) as source:
             expected = np.asarray(ImageOps.exif_transpose(source).convert("RGBA").convert("RGB"))
         image = read_scan(path)
+        tint = int(np.ptp(expected.astype(int), axis=-1).max())
+        if 0 < tint <= MAX_TINT:
+            expected = np.asarray(Image.fromarray(expected).convert("L"))[..., np.newaxis]
+            counts["tinted"] += 1
         np.testing.assert_array_equal(image.voxels, np.moveaxis(expected, -1, 0)[: image.voxels.shape[0]])
         counts[image.voxels.shape[0]] += 1
-    assert counts == {1: 218, 3: 35}
+    assert counts == {1: 234, 3: 19, "tinted": 16}
+
+
+@pytest.mark.real
+def test_the_25_identical_copies_are_found_by_their_pixels(real_data):
+    files = sorted((real_data / "brain_mri_tumor").rglob("*.*"))
+    assert len(files) - len({read_scan(path).content_hash for path in files}) == 25

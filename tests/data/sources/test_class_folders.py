@@ -65,7 +65,7 @@ def test_the_positive_class_is_the_last(tmp_path, positive):
 def test_what_is_left_out_is_counted(tmp_path):
     root = write_pngs(tmp_path, (*FILES, "logo.png", "benign/.cache.png", ".git/a/b.png"))
     (root / "benign/notes.txt").touch()
-    (root / "sick/series.dcm").touch()
+    (root / "sick/series.xyz").touch()
     notes = load_scans(root).notes
     assert "1 scan outside the class folders were left out: logo.png." in notes
     assert any(note.startswith("1 hidden file and 2 files of other kinds were left out") for note in notes)
@@ -80,7 +80,7 @@ def test_the_same_stem_keeps_its_suffix(tmp_path):
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ((), "holds no scans; looked for NIfTI .* Arrange the data as one folder a class"),
+        ((), "holds no scans; looked for DICOM .* Arrange the data as one folder a class"),
         (("1.png", "2.png"), "holds 2 scans, but no class folders and no labels.csv. Arrange"),
         (("a/1.png", "a/2.png"), "one class folder with scans, 'a'; two are needed"),
         (("train/a/1.png", "test/a/1.png"), "one class folder with scans, 'a'"),
@@ -94,8 +94,8 @@ def test_folders_that_are_no_data_set(tmp_path, files, message):
 
 def test_other_files_are_named(tmp_path):
     (tmp_path / "a").mkdir()
-    (tmp_path / "a/1.dcm").touch()
-    with pytest.raises(DataError, match=r"holds no scans \(1 file of other kinds: .dcm\)"):
+    (tmp_path / "a/1.docx").touch()
+    with pytest.raises(DataError, match=r"holds no scans \(1 file of other kinds: .docx\)"):
         load_scans(tmp_path)
 
 
@@ -124,9 +124,9 @@ def test_paths_that_are_no_data(tmp_path):
         load_scans(tmp_path / "gone")
     with pytest.raises(DataError, match=r"1.png is one scan, not a data set. Give a folder of class folders"):
         load_scans(write_pngs(tmp_path, FILES) / "benign/1.png")
-    (tmp_path / "x.zip").touch()
-    with pytest.raises(DataError, match=r"x.zip is no data set that medres knows"):
-        load_scans(tmp_path / "x.zip")
+    (tmp_path / "x.pdf").touch()
+    with pytest.raises(DataError, match=r"x.pdf is no data set that medres knows"):
+        load_scans(tmp_path / "x.pdf")
 
 
 @pytest.mark.real

@@ -46,21 +46,50 @@ def test_ids_are_text(tmp_path):
     assert joined(root, "patient,label\n001,x\n1,y\n") == {"001/a": ("x", "001"), "1/a": ("y", "1")}
 
 
-def test_files_that_no_row_names_are_counted(tmp_path):
+def test_files_that_no_row_names_are_findings(tmp_path):
     root = write_pngs(tmp_path, FOLDERS)
     (root / "labels.csv").write_text("patient_id,label\np1,a\np2,b\n")
-    assert any("1 scan file not in labels.csv" in note for note in load_scans(root).notes)
+    found = load_scans(root).findings
+    assert [(one.code, one.severity, one.value) for one in found] == [
+        ("file-not-listed", "warning", "deep/p3/x/t1.png is not in labels.csv: left out.")
+    ]
+
+
+def test_an_id_that_matches_nothing_is_a_finding_that_names_what_looks_like_it(tmp_path):
+    root = write_pngs(tmp_path, FOLDERS)
+    (root / "labels.csv").write_text("name,label\np1,a\nP02,b\np3,b\n")
+    table = load_scans(root)
+    assert [scan.sample_id for scan in table] == ["P02", "deep/p3/x/t1", "p1/t1", "p1/t2"]
+    missing = next(one for one in table.findings if one.code == "file-missing")
+    assert missing.sample_id == "P02"
+    assert "row 3" in missing.value
+    assert "'P02' matches no folder and no file (p2 looks like it)" in missing.value
+
+
+@pytest.mark.parametrize(
+    ("files", "text"),
+    [
+        (("p1/a.png", "q/b.png", "r/c.png"), "patient,label\np1,a\np1,b\nq,a\nr,b\n"),
+        (("p1/q/a.png", "p1/b.png", "r/c.png"), "patient,label\np1,a\nq,b\nr,b\n"),
+    ],
+)
+def test_rows_that_claim_one_file_contradict_each_other(tmp_path, files, text):
+    root = write_pngs(tmp_path, files)
+    (root / "labels.csv").write_text(text)
+    assert {one.code for one in load_scans(root).findings} & {"label-conflict", "rows-contradict"}
 
 
 @pytest.mark.parametrize(
     ("files", "text", "message"),
     [
-        (FOLDERS, "name,label\np1,a\np9,b\n", r"by 'name', 1 of 2 fail: 'p9' \(row 3\) matches no folder and no file"),
+        (
+            FOLDERS,
+            "name,label\np8,a\np9,b\n",
+            r"by 'name', 2 of 2 fail: .*'p9' \(row 3\) matches no folder and no file",
+        ),
         (("x/1.png", "y/1.png", "z.png"), "id,label\n1,a\nz,b\n", r"'1' \(row 2\) matches 2 places \(1.png, 1.png\)"),
         (("x/p1/a.png", "y/p1/a.png"), "patient,label\np1,a\n", r"matches 2 places \(x/p1/, y/p1/\)"),
         (("p1/a.png", "p1.png"), "patient,label\np1,a\n", "matches 2 places"),
-        (("p1/a.png", "q/b.png"), "patient,label\np1,a\np1,b\n", r"several rows mean one file: a.png \(rows 2, 3\)"),
-        (("p1/q/a.png", "p1/b.png"), "patient,label\np1,a\nq,b\n", r"several rows mean one file: a.png"),
         (("a.png", "b.png"), "colour,label\nred,a\n", "no column 'path' and none of ids; it has colour, label"),
         (("p/s.png", "q/t.png", "q/r.png"), "id,patient,label\nr,p,a\nt,q,b\n", "both name files, but not the same"),
         ((), "patient,label\np1,a\n", "matches no folder and no file"),
@@ -75,3 +104,17 @@ def test_what_cannot_be_joined_is_refused(tmp_path, files, text, message):
 def test_a_file_in_folders_of_the_same_name_is_found_once(tmp_path):
     root = write_pngs(tmp_path, ("p1/p1/a.png", "p1/b.png", "p2/c.png"))
     assert joined(root, "patient,label\np1,a\np2,b\n")["p1/p1/a"] == ("a", "p1")
+
+
+def test_a_pattern_finds_the_patient_of_the_table_in_names_of_files(tmp_path):
+    root = write_pngs(tmp_path, ("scans/ct_P01_a.png", "scans/ct_P01_b.png", "scans/ct_P02_a.png", "scans/other.png"))
+    text = "patient,label,age\nP01,x,61\nP02,y,50\nP03,y,40\n"
+    found = joined(root, text, patient_pattern="ct_([^_]+)_")
+    assert found == {
+        "scans/ct_P01_a": ("x", "P01"),
+        "scans/ct_P01_b": ("x", "P01"),
+        "scans/ct_P02_a": ("y", "P02"),
+        "P03": ("y", "P03"),
+    }
+    findings = load_scans(root, patient_pattern="ct_([^_]+)_").findings
+    assert sorted(one.code for one in findings) == ["file-missing", "file-not-listed"]

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from medres.data.catalogue import kind_of
 from medres.data.sources import load_scans
 from medres.errors import DataError, UsageError
 from tests.data.making import write_medmnist, write_png, write_pngs
@@ -100,12 +101,18 @@ def test_patients_by_column_and_by_pattern(root):
     assert [scan.patient_id for scan in found] == ["1", "2", "3", "4"]
 
 
+def test_an_empty_column_of_patients_is_none(root):
+    table(root, HEADER, [(*row[:2], " ") for row in ROWS])
+    found = load_scans(root)
+    assert (found.patients_given, found.findings) == (False, ())
+
+
 def test_ids_stay_text(root):
     ids = ["001", "1", "01", "x"]
     table(root, HEADER, [(*row[:2], name) for row, name in zip(ROWS, ids, strict=True)])
     found = load_scans(root)
     assert [scan.patient_id for scan in found] == ids
-    assert any("001 and 01 and 1" in note for note in found.notes)
+    assert found.num_patients == 4  # the audit reports them (id-lookalike); nothing joins them
 
 
 def test_ids_that_differ_by_blanks_are_refused_never_merged(root):
@@ -122,9 +129,11 @@ def test_blanks_around_other_text_are_left_out_and_said(root):
     assert "Blanks around text were left out in row 2, 3, 4, 5." in found.notes
 
 
-def test_files_that_the_table_does_not_name_are_counted(root):
+def test_files_that_the_table_does_not_name_are_findings(root):
     table(root, HEADER, [ROWS[0], ROWS[3]])
-    assert "2 scan files not in labels.csv were left out: a/2.png, b/3.png." in load_scans(root).notes
+    found = load_scans(root).findings
+    assert {one.code for one in found} == {"file-not-listed"}
+    assert [Path(one.file or "").name for one in found] == ["2.png", "3.png"]
 
 
 def test_paths_elsewhere_may_be_named(root, tmp_path):
@@ -165,6 +174,49 @@ def test_write_csv_can_be_read_again(root, tmp_path):
     ]
 
 
+# --- rows that are wrong: all are reported, none is lost
+
+FINDINGS = [
+    ([("a/9.png", "sick", "p9")], "file-missing", "a/9", r"row 6 (a/9.png): 'a/9.png' does not exist"),
+    ([("a/9.png", "", "p9")], "label-missing", "a/9", "no label in 'label'"),
+    ([("a/9.png", "N/A", "p9")], "label-missing", "a/9", "no label in 'label'"),
+    ([("a/9.png", "sick", " ")], "patient-missing", "a/9", "no patient in 'patient_id'"),
+    ([("a/../a/1.png", "sick", "p1")], "label-conflict", "a/1", "rows 2, 6: 1.png has the labels 'benign' and 'sick'"),
+    (
+        [("a/../a/1.png", "benign", "p1")],
+        "file-repeated",
+        "a/1",
+        "rows 2, 6: 1.png is listed 2 times; one row was kept",
+    ),
+    ([("a/1.png", "benign", "p9")], "rows-contradict", "a/1", "is of the patients 'p1' and 'p9'"),
+    ([("a/9.png", "Benign", "p9")], "label-lookalike", "a/9", "'Benign' (1 scan) and 'benign' (2 scans)"),
+]
+
+
+@pytest.mark.parametrize(("rows", "code", "sample", "value"), FINDINGS)
+@pytest.mark.parametrize("reverse", [False, True])
+def test_a_row_that_is_wrong_is_a_finding_and_the_others_stay(root, rows, code, sample, value, reverse):
+    if code != "file-missing":
+        write_png(root / "a/9.png", seed=9)
+    all_rows = [*ROWS, *rows]
+    table(root, HEADER, all_rows[::-1] if reverse else all_rows)
+    found = load_scans(root)
+    (finding,) = [one for one in found.findings if one.code == code]
+    assert (finding.sample_id, finding.rule) == (sample, kind_of(code).rule)
+    if not reverse:
+        assert value in finding.value
+    assert finding.fix
+    assert {scan.sample_id for scan in found} >= {"a/1", "a/2", "b/3", "b/4"}
+    labels = {scan.sample_id: scan.label for scan in found}
+    assert (labels[sample] is None) == (code in ("label-missing", "label-conflict"))
+
+
+def test_labels_that_look_alike(root):
+    labels = ["grade 1", "Grade  1", "1.0", "1"]
+    table(root, HEADER, [(row[0], label, row[2]) for row, label in zip(ROWS, labels, strict=True)])
+    assert len([one for one in load_scans(root).findings if one.code == "label-lookalike"]) == 2
+
+
 # --- refusals: each names the table, the rows, the value and the way out
 
 
@@ -175,14 +227,20 @@ def test_write_csv_can_be_read_again(root, tmp_path):
         (HEADER, ROWS, {"label_column": "y"}, "no column 'y'"),
         (HEADER, ROWS, {"patient_column": "who"}, "no column 'who'.*--patient-column"),
         (HEADER, ROWS, {"unit_column": "lesion"}, "no column 'lesion'.*--unit-column"),
-        (HEADER, [("a/9.png", "x", "p"), ROWS[0]], {}, r"1 of 2 files that do not exist: a/9.png \(row 2\)"),
+        (
+            HEADER,
+            [("a/8.png", "x", "p"), ("a/9.png", "y", "q")],
+            {},
+            r"2 of 2 files that do not exist: a/8.png \(row 2\)",
+        ),
         (HEADER, [("", "x", "p")], {}, "no 'path' in row 2"),
-        (HEADER, [ROWS[0], ("a/../a/1.png", "sick", "p")], {}, r"1 file more than once: a/1.png \(rows 2, 3\)"),
-        (HEADER, [ROWS[0], (*ROWS[1][:1], "", "p"), ROWS[2]], {}, r"no label \(column 'label'\) in 1 of 3 rows: row 3"),
-        (HEADER, [ROWS[0], ("a/2.png", "NaN", "p")], {}, "no label .* row 3"),
-        (HEADER, [ROWS[0], ("a/2.png", "sick", " ")], {}, "no 'patient_id' in 1 of 2 rows: row 3"),
+        (HEADER, [ROWS[0], (*ROWS[1][:1], "", "p")], {}, r"one class, 'benign' \(2 scans, 1 without a label\)"),
+        (HEADER, [(row[0], " ", row[2]) for row in ROWS], {}, "has no label in any of 4 rows"),
+        (HEADER, ROWS, {"sequences": ("t1", "t2")}, r"no column 't1' \(--sequences\); it has path, label, patient_id"),
+        (HEADER, ROWS, {"mask_column": "roi"}, "no column 'roi'.*--mask-column"),
+        (HEADER, ROWS, {"suffix": "T1w"}, "--suffix T1w is for BIDS, but a table"),
+        (HEADER, ROWS, {"series": "("}, "--series '\\(' is not a regular expression"),
         (HEADER, ROWS[:2], {}, r"one class, 'benign' \(2 scans\)"),
-        (HEADER, [ROWS[0], ("a/2.png", "Benign", "p")], {}, "labels that differ by case only: Benign and benign"),
         (HEADER, ROWS, {"positive": "ill"}, "--positive ill is not a class. Choose benign or sick"),
         (HEADER, [*ROWS[:3], ("b/4.png", "c", "p")], {"positive": "c"}, "needs exactly two classes; there are 3"),
         (HEADER, ROWS, {"patient_pattern": "(["}, "is not a regular expression"),
@@ -232,10 +290,12 @@ def test_units_of_several_scans_need_patients(root):
     assert load_scans(root, unit_column="u", patient_column="u").num_patients == 2
 
 
-def test_the_first_ten_missing_files_are_named_and_the_rest_counted(root):
+def test_all_missing_files_are_findings_and_refused_where_there_is_no_other(root):
     table(root, HEADER, [*ROWS, *((f"gone/{n}.png", "x", f"p{n}") for n in range(13))])
-    with pytest.raises(DataError, match=r"names 13 of 17 files .*gone/9.png \(row 15\) and 3 more") as caught:
-        load_scans(root)
+    found = [one for one in load_scans(root).findings if one.code == "file-missing"]
+    assert len(found) == 13
+    with pytest.raises(DataError, match=r"names 13 of 13 files .*gone/9.png \(row 11\) and 3 more") as caught:
+        load_scans(table(root, HEADER, [(f"gone/{n}.png", "x", f"p{n}") for n in range(13)]))
     assert "gone/10.png" not in str(caught.value)
 
 

@@ -44,7 +44,7 @@ def test_walk_finds_scans_and_counts_the_rest(tmp_path):
     assert content.scans == (tmp_path / "b.nii.gz", tmp_path / "x/y/a.PNG")
     assert content.unsupported == (tmp_path / "x/notes.txt",)
     assert content.num_hidden == 2
-    assert content.note()[0].startswith("2 hidden files and 1 file of other kinds were left out; scans are NIfTI")
+    assert content.note()[0].startswith("2 hidden files and 1 file of other kinds were left out; scans are DICOM")
     assert walk_scans(tmp_path / "x/y").note() == ()
 
 

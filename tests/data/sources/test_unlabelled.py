@@ -60,8 +60,11 @@ def test_an_archive_of_one_array_is_one_scan(tmp_path):
     ("name", "message"),
     [
         ("gone.png", "1 of 1 paths do not exist: .*gone.png"),
-        ("empty", "empty holds no scans; looked for NIfTI"),
-        ("bad.csv", "bad.csv has no column 'path'; it has name"),
+        ("empty", "empty holds no scans; looked for DICOM"),
+        (
+            "bad.csv",
+            r"bad.csv has no column 'path' and cannot be joined to the files: by 'name', 1 of 1 fail: 'x' \(row 2\)",
+        ),
         ("missing.csv", r"names 1 of 1 files that do not exist: 1.png \(row 2\)"),
     ],
 )

@@ -1,0 +1,105 @@
+"""Checks of what scans show: something at all, and all of them the same kind of thing."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from typing import TypeVar
+
+from medres.data.checks.about import about
+from medres.data.findings import Finding
+from medres.data.survey_memory import Remembered
+from medres.data.table import Scan, ScanTable
+
+Known = Mapping[str, Remembered]
+Key = TypeVar("Key")
+
+# A thousandth of the smallest images (28 x 28) is one pixel, of a CT the mask of a lesion of 6 mm is a hundred times
+# less: nothing that could be classified from the picture as a whole.
+_NEARLY_NOTHING = 0.001
+
+_DIMS = {2: "an image (2D)", 3: "a volume (3D)"}
+
+
+def check_content(table: ScanTable, known: Known) -> Iterator[Finding]:
+    """Yield the findings about what scans show."""
+    for scan, entry in read_scans(table, known):
+        yield from _empty(scan, entry)
+    yield from _mixed_dimensions(table, known)
+    yield from _mixed_modalities(table, known)
+    yield from _mixed_colors(table, known)
+
+
+def read_scans(table: ScanTable, known: Known) -> Iterator[tuple[Scan, Remembered]]:
+    """Yield the scans that could be read, with what is known of them."""
+    for scan in table:
+        if scan.sample_id in known:
+            yield scan, known[scan.sample_id]
+
+
+def _empty(scan: Scan, entry: Remembered) -> Iterator[Finding]:
+    statistics = entry.statistics
+    if statistics.minimum >= statistics.maximum:
+        value = f"has the value {statistics.minimum:g} everywhere."
+        yield about(scan, "constant", value, fix="Leave it out, or export it again.")
+    elif statistics.percentiles["0.5"] == statistics.percentiles["99.5"] and _shows_nearly_nothing(entry):
+        value = f"has the value {statistics.percentiles['50']:g} in more than 99.9 % of its voxels."
+        yield about(scan, "nearly-empty", value, fix="Look at it: a mask or a scan of nothing?")
+
+
+def _shows_nearly_nothing(entry: Remembered) -> bool:
+    # where all that differs lies between the sampled voxels, everything counts as foreground
+    return not _NEARLY_NOTHING <= entry.statistics.foreground_fraction < 1
+
+
+def _mixed_dimensions(table: ScanTable, known: Known) -> Iterator[Finding]:
+    dims = _each(table, known, lambda entry: len(entry.statistics.spatial_shape))
+    counts = Counter(dims.values())
+    if len(counts) < 2:
+        return
+    usual = max(counts, key=lambda number: (counts[number], number))  # of equally many, volumes are what is meant
+    mixture = " and ".join(f"{counts[number]} {number}D" for number in sorted(counts))
+    for scan in table:
+        if dims.get(scan.sample_id, usual) != usual:
+            value = f"is {_DIMS[dims[scan.sample_id]]}; the data set mixes images and volumes: {mixture}."
+            fix = "Train on one kind: keep the others in a folder of their own, or --exclude-findings mixed-dimensions."
+            yield about(scan, "mixed-dimensions", value, fix=fix)
+
+
+def _mixed_modalities(table: ScanTable, known: Known) -> Iterator[Finding]:
+    modalities = _each(table, known, modality_of)
+    counts = Counter(modalities.values())
+    if len(counts) < 2:
+        return
+    usual, number = counts.most_common(1)[0]
+    for scan, entry in read_scans(table, known):
+        if modality_of(entry) != usual:
+            value = f"{_modality_evidence(entry)}; {number} of {len(modalities)} scans are {usual}."
+            fix = "Check that it belongs here; the plan treats mixed data as already scaled."
+            yield about(scan, "mixed-modality", value, fix=fix)
+
+
+def modality_of(entry: Remembered) -> str:
+    """Return the modality that the header says; the guess from the voxels where it says nothing."""
+    return entry.statistics.header_modality or entry.statistics.modality
+
+
+def _modality_evidence(entry: Remembered) -> str:
+    if entry.statistics.header_modality:
+        return f"is {entry.statistics.header_modality} by its header"
+    named = "neither CT nor MR" if entry.statistics.modality == "other" else entry.statistics.modality
+    return f"looks like {named} ({entry.statistics.evidence})"
+
+
+def _mixed_colors(table: ScanTable, known: Known) -> Iterator[Finding]:
+    colored = [scan for scan, entry in read_scans(table, known) if entry.statistics.color]
+    if len(colored) == len(known):
+        return
+    for scan in colored:
+        value = f"is true colour; {len(known) - len(colored)} of {len(known)} scans are grey."
+        fix = "Look at it: a coloured mark that goes with a class is what a network learns first."
+        yield about(scan, "mixed-color", value, fix=fix)
+
+
+def _each(table: ScanTable, known: Known, key: Callable[[Remembered], Key]) -> dict[str, Key]:
+    return {scan.sample_id: key(entry) for scan, entry in read_scans(table, known)}

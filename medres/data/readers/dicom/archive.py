@@ -1,0 +1,73 @@
+"""`read_dicom_zip`: a zip of DICOM files, read in memory; nothing goes to disk, no name is used as a path."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from medres.data.image import ScanImage
+from medres.data.readers.dicom.grouping import grouped
+from medres.data.readers.dicom.headers import Header, read_header
+from medres.data.readers.dicom.reading import read_chosen
+from medres.data.readers.limits import MAX_DEFLATE_RATIO, require_reasonable_size
+from medres.data.readers.rules import ReadingRules
+from medres.errors import UnreadableScanError
+
+# A whole-body CT has 3,000 slices; a study of ten such series is far above what is sent as one scan.
+_MAX_FILES = 20_000
+# What is unpacked is held in memory.
+_MAX_BYTES = 4 * 2**30
+# Headers and pixels of a series shrink 2:1 to 30:1, an empty slice 200:1.
+_BOMB_RATIO = 500
+_BOMB_BYTES = 64 * 2**20
+_LARGE = "too-large"
+_FIX = "Pack the DICOM files of one study into a plain zip file."
+
+
+def read_dicom_zip(source: Path | bytes, *, rules: ReadingRules) -> ScanImage:
+    """Read the scan in a zip file of DICOM files.
+
+    Args:
+        source: The file or its bytes.
+        rules: How files become a scan.
+
+    Raises:
+        UnreadableScanError: It is damaged, a bomb, encrypted, or holds no scan or more than one patient.
+    """
+    try:
+        with zipfile.ZipFile(io.BytesIO(source) if isinstance(source, bytes) else source) as archive:
+            headers = list(_headers(archive))
+    except UnreadableScanError:
+        raise
+    except RuntimeError:  # what zipfile raises for encryption
+        raise UnreadableScanError("is an encrypted zip file", fix=_FIX, code="unreadable") from None
+    except (zipfile.BadZipFile, NotImplementedError, EOFError, ValueError, zipfile.zlib.error) as error:  # type: ignore[attr-defined]
+        raise UnreadableScanError(f"is a damaged zip file ({type(error).__name__})", fix=_FIX, code="damaged") from None
+    return read_chosen(grouped(headers), rules=rules)
+
+
+def _headers(archive: zipfile.ZipFile) -> Iterator[Header]:
+    members = [member for member in archive.infolist() if not member.is_dir()]
+    _require_bounded(members)
+    for index, member in enumerate(members):
+        # zipfile stops at the size that was checked, and compares the checksum
+        header = read_header(Path(f"{index:06d}"), archive.read(member))
+        if header is not None:
+            yield header
+
+
+def _require_bounded(members: list[zipfile.ZipInfo]) -> None:
+    total = sum(member.file_size for member in members)
+    packed = sum(member.compress_size for member in members)
+    ratio = total / max(packed, 1)
+    if len(members) > _MAX_FILES:
+        raise UnreadableScanError(f"holds {len(members):,} files, the limit is {_MAX_FILES:,}", fix=_FIX, code=_LARGE)
+    if total > _MAX_BYTES:
+        raise UnreadableScanError(f"unpacks to {total:,} bytes, the limit is {_MAX_BYTES:,}", fix=_FIX, code=_LARGE)
+    if ratio > MAX_DEFLATE_RATIO or (total > _BOMB_BYTES and ratio > _BOMB_RATIO):
+        raise UnreadableScanError(
+            f"unpacks {packed:,} bytes to {total:,}, as a decompression bomb does", fix=_FIX, code="decompression-bomb"
+        )
+    require_reasonable_size(total // 2, total)

@@ -1,0 +1,311 @@
+"""What is read of one DICOM file before its pixels: identity, kind, size, and where each of its frames lies."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from medres.data.readers.dicom.elements import Dataset, is_dicom, number, quiet_pydicom, raw_bytes, text, texts, whole
+from medres.data.readers.dicom.frames import Frame, read_frames
+from medres.data.readers.limits import MAX_DEFLATE_RATIO
+from medres.errors import UnreadableScanError
+
+_DEFLATED = b"1.2.840.10008.1.2.1.99"
+_DICOMDIR = "1.2.840.10008.1.3.10"
+# Everything after the pixels' description is left on disk; private elements of a vendor can be megabytes.
+_KEYWORDS = [
+    "ImageType",
+    "SOPClassUID",
+    "SOPInstanceUID",
+    "Modality",
+    "SeriesDescription",
+    "PatientName",
+    "PatientID",
+    "PatientBirthDate",
+    "PatientIdentityRemoved",
+    "BurnedInAnnotation",
+    "StudyInstanceUID",
+    "SeriesInstanceUID",
+    "SeriesNumber",
+    "InstanceNumber",
+    "AcquisitionNumber",
+    "AcquisitionTime",
+    "ContentTime",
+    "AcquisitionDateTime",
+    "TemporalPositionIdentifier",
+    "EchoNumbers",
+    "EchoTime",
+    "InversionTime",
+    "FlipAngle",
+    "DiffusionBValue",
+    "TriggerTime",
+    "ImagesInAcquisition",
+    "NumberOfSlices",
+    "GantryDetectorTilt",
+    "ImagePositionPatient",
+    "ImageOrientationPatient",
+    "PixelSpacing",
+    "ImagerPixelSpacing",
+    "NominalScannedPixelSpacing",
+    "SpacingBetweenSlices",
+    "SliceThickness",
+    "SamplesPerPixel",
+    "PhotometricInterpretation",
+    "NumberOfFrames",
+    "Rows",
+    "Columns",
+    "BitsAllocated",
+    "BitsStored",
+    "HighBit",
+    "PixelRepresentation",
+    "PixelPaddingValue",
+    "PixelPaddingRangeLimit",
+    "RescaleSlope",
+    "RescaleIntercept",
+    "SharedFunctionalGroupsSequence",
+    "PerFrameFunctionalGroupsSequence",
+    "SpecificCharacterSet",
+]
+_SIEMENS_MOSAIC = (0x0019, 0x100A)  # NumberOfImagesInMosaic
+
+
+@dataclass(frozen=True, kw_only=True)
+class Header:
+    """One file that holds an image, or a DICOM object without one.
+
+    Args:
+        path: The file; for bytes a name of no meaning.
+        content: Its bytes where it is no file on disk.
+        num_bytes: Its size.
+        patient_key: Equal for files of one patient: a hash of the id, or of name and birth date where it is empty.
+        patient_id: Stripped; empty where absent.
+        frames: Its images, in the order of the file.
+        mosaic: All slices of a volume lie side by side in one image.
+        instance_uid: Equal for copies of one object.
+    """
+
+    path: Path = Path()
+    content: bytes | None = field(default=None, repr=False)
+    num_bytes: int = 0
+    patient_key: str = ""
+    patient_id: str = ""
+    study_uid: str = ""
+    series_uid: str = ""
+    series_number: str = ""
+    description: str = ""
+    modality: str = ""
+    sop_class: str = ""
+    instance_uid: str = ""
+    instance_number: int | None = None
+    image_type: tuple[str, ...] = ()
+    transfer_syntax: str = ""
+    rows: int = 0
+    columns: int = 0
+    samples: int = 1
+    bits_allocated: int = 0
+    bits_stored: int = 0
+    signed: bool = False
+    photometric: str = ""
+    frames: tuple[Frame, ...] = ()
+    has_pixels: bool = False
+    mosaic: bool = False
+    gantry_tilt: float | None = None
+    images_in_acquisition: int | None = None
+    acquisition_number: int | None = None
+    burned_in: str = ""
+    identity_removed: bool = False
+    padding: tuple[int, int] | None = None
+
+    @property
+    def is_directory(self) -> bool:
+        """A DICOMDIR: it lists files and is none of a scan; what it says is not believed."""
+        return self.sop_class == _DICOMDIR
+
+    @property
+    def is_localizer(self) -> bool:
+        """The header says that the image is a scout."""
+        return "LOCALIZER" in self.image_type
+
+
+def read_header(path: Path, content: bytes | None = None) -> Header | None:
+    """Read one file up to its pixels.
+
+    Args:
+        path: The file, or what it is called where `content` is given.
+        content: The bytes of the file.
+
+    Returns:
+        None where the file is not DICOM.
+
+    Raises:
+        UnreadableScanError: It is DICOM and damaged.
+        OSError: It cannot be opened.
+    """
+    with opened(path, content) as stream:
+        head = stream.read(2048)
+        if not is_dicom(head[:352]):
+            return None
+        num_bytes = stream.seek(0, io.SEEK_END)
+        with explained():
+            dataset, has_pixels, cut_off = _parse(stream, head, num_bytes)
+            header = _header(dataset)
+    has_pixels = has_pixels and header.rows > 0 and header.columns > 0
+    header = replace(header, path=path, content=content, num_bytes=num_bytes, has_pixels=has_pixels)
+    _require_pixels(header, cut_off=cut_off)
+    return header
+
+
+@contextmanager
+def opened(path: Path, content: bytes | None) -> Iterator[BinaryIO]:
+    """Open a file, or bytes as if they were one."""
+    if content is not None:
+        yield io.BytesIO(content)
+        return
+    with path.open("rb") as stream:
+        yield stream
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Turn whatever pydicom raises on damaged bytes into one error; its message could quote a patient's tags."""
+    try:
+        yield
+    except (UnreadableScanError, MemoryError):
+        raise
+    except EOFError as error:
+        raise UnreadableScanError("is truncated: its header has no end", fix=_FIX, code="truncated") from error
+    except Exception as error:
+        raise UnreadableScanError(
+            f"has a DICOM header that cannot be read ({type(error).__name__})", fix=_FIX, code="header-damaged"
+        ) from None
+
+
+def refuse_deflate_bomb(stream: BinaryIO, head: bytes, num_bytes: int) -> None:
+    """Refuse a deflated file that unpacks to a flood; pydicom would unpack it whole, whatever its size.
+
+    Raises:
+        UnreadableScanError: It unpacks to more than 1 GiB, or more than 500:1 beyond 256 MiB.
+    """
+    if _DEFLATED not in head:
+        return
+    stream.seek(0)
+    content = stream.read()
+    start = content.find(_DEFLATED)
+    group_length = int.from_bytes(content[140:144], "little") if content[128:132] == b"DICM" else start
+    unpacked = zlib.decompressobj(-zlib.MAX_WBITS)
+    limit = min(MAX_DEFLATE_RATIO * num_bytes, _MAX_DEFLATED_BYTES)
+    total, waiting = 0, content[144 + group_length :]
+    while waiting and not unpacked.eof:
+        try:
+            total += len(unpacked.decompress(waiting, 2**20))
+        except zlib.error:
+            return  # not deflated from here on: pydicom says what it makes of it
+        waiting = unpacked.unconsumed_tail
+        if total > limit or (total > _BOMB_BYTES and total > _BOMB_RATIO * num_bytes):
+            raise UnreadableScanError(
+                f"unpacks {num_bytes:,} bytes to more than {total:,}, as a decompression bomb does",
+                fix="Export it without compression.",
+                code="decompression-bomb",
+            )
+
+
+_BOMB_BYTES, _BOMB_RATIO = 256 * 2**20, 500
+_MAX_DEFLATED_BYTES = 2**30
+_UNDEFINED = 0xFFFFFFFF
+_FIX = "Copy or export the file again."
+
+
+def _parse(stream: BinaryIO, head: bytes, num_bytes: int) -> tuple[Dataset, bool, bool]:
+    """Return the header, whether pixels follow it, and whether it is cut off."""
+    refuse_deflate_bomb(stream, head, num_bytes)
+    stream.seek(0)
+    tags: list[object] = [*_KEYWORDS, _SIEMENS_MOSAIC]
+    dataset = quiet_pydicom().dcmread(stream, stop_before_pixels=True, force=True, specific_tags=tags)
+    # the stream stands before the pixels; at its end where there are none; behind it where a skipped one is cut off
+    cut_off = stream.tell() > num_bytes or any(map(_is_short, (*dataset.file_meta.values(), *dataset.values())))
+    return dataset, _DEFLATED in head or stream.tell() < num_bytes, cut_off
+
+
+def _is_short(element: Any) -> bool:
+    """Whether the file ended within the element's value: pydicom keeps the rest of it without a word."""
+    length = getattr(element, "length", None)  # of raw elements; others were read whole
+    return length not in (None, _UNDEFINED) and len(element.value or b"") < length
+
+
+def _header(dataset: Dataset) -> Header:
+    image_type = tuple(part.upper() for part in texts(dataset, "ImageType"))
+    return Header(
+        image_type=image_type,
+        rows=whole(dataset, "Rows") or 0,
+        columns=whole(dataset, "Columns") or 0,
+        samples=whole(dataset, "SamplesPerPixel") or 1,
+        bits_allocated=whole(dataset, "BitsAllocated") or 0,
+        bits_stored=whole(dataset, "BitsStored") or whole(dataset, "BitsAllocated") or 0,
+        signed=whole(dataset, "PixelRepresentation") == 1,
+        photometric=text(dataset, "PhotometricInterpretation").upper(),
+        frames=read_frames(dataset),
+        mosaic="MOSAIC" in image_type or _SIEMENS_MOSAIC in dataset,
+        gantry_tilt=number(dataset, "GantryDetectorTilt"),
+        images_in_acquisition=whole(dataset, "ImagesInAcquisition") or whole(dataset, "NumberOfSlices"),
+        acquisition_number=whole(dataset, "AcquisitionNumber"),
+        instance_number=whole(dataset, "InstanceNumber"),
+        burned_in=text(dataset, "BurnedInAnnotation").upper(),
+        identity_removed=text(dataset, "PatientIdentityRemoved").upper() == "YES",
+        padding=_padding(dataset),
+        **_identity(dataset),
+    )
+
+
+def _require_pixels(header: Header, *, cut_off: bool) -> None:
+    """Refuse an image that has lost its pixels: left out in silence, it would be a slice too few.
+
+    Raises:
+        UnreadableScanError: With the code ``truncated`` or ``no-pixels``.
+    """
+    from pydicom.uid import UID
+
+    if cut_off:
+        raise UnreadableScanError("is truncated: its header has no end", fix=_FIX, code="truncated")
+    # an object that does not say what it is was cut off before it could
+    if header.has_pixels or (header.sop_class and "Image Storage" not in UID(header.sop_class).name):
+        return
+    raise UnreadableScanError("is an image without pixels", fix=_FIX, code="no-pixels")
+
+
+def _identity(dataset: Dataset) -> dict[str, Any]:
+    patient_id = text(dataset, "PatientID")
+    # without an id name and birth date tell patients apart; a hash, so that neither is carried about
+    who = patient_id or f"{text(dataset, 'PatientName')}\n{text(dataset, 'PatientBirthDate')}"
+    return {
+        "patient_id": patient_id,
+        "patient_key": hashlib.sha256(f"{bool(patient_id)}\n{who}".encode()).hexdigest(),
+        "study_uid": text(dataset, "StudyInstanceUID"),
+        "series_uid": text(dataset, "SeriesInstanceUID"),
+        "series_number": text(dataset, "SeriesNumber"),
+        "description": text(dataset, "SeriesDescription"),
+        "modality": text(dataset, "Modality").upper(),
+        "sop_class": text(dataset, "SOPClassUID") or text(dataset.file_meta, "MediaStorageSOPClassUID"),
+        "instance_uid": text(dataset, "SOPInstanceUID"),
+        "transfer_syntax": text(dataset.file_meta, "TransferSyntaxUID"),
+    }
+
+
+def _padding(dataset: Dataset) -> tuple[int, int] | None:
+    """Return the stored values between which (inclusive) a pixel is padding, or None.
+
+    The VR of these two elements follows the pixels' signedness, and writers get it wrong: two bytes are read as
+    the pixels are.
+    """
+    first, last = raw_bytes(dataset, "PixelPaddingValue"), raw_bytes(dataset, "PixelPaddingRangeLimit")
+    if first is None or len(first) != 2:
+        return None
+    order = "little" if dataset.original_encoding[1] else "big"
+    signed = whole(dataset, "PixelRepresentation") == 1
+    ends = [int.from_bytes(end, order, signed=signed) for end in (first, last) if end is not None and len(end) == 2]  # type: ignore[arg-type]
+    return min(ends), max(ends)

@@ -1,0 +1,318 @@
+"""Pixels of planes: decoded, with masked bits, without padding, bright where there is much, in physical units."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from medres.data.readers.dicom.codestreams import require_claimed_size
+from medres.data.readers.dicom.elements import Dataset, quiet_pydicom, raw_bytes, text, whole
+from medres.data.readers.dicom.headers import Header, explained, opened, refuse_deflate_bomb
+from medres.data.readers.dicom.planes import Plane
+from medres.data.readers.limits import require_reasonable_size
+from medres.data.readers.nifti import scaled
+from medres.errors import UnreadableScanError
+
+Pixels = npt.NDArray[Any]
+
+_IMPLICIT, _EXPLICIT, _BIG_ENDIAN = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"
+_KEYWORDS = [
+    "PixelData",
+    "FloatPixelData",
+    "DoubleFloatPixelData",
+    "Rows",
+    "Columns",
+    "SamplesPerPixel",
+    "PlanarConfiguration",
+    "NumberOfFrames",
+    "BitsAllocated",
+    "BitsStored",
+    "HighBit",
+    "PixelRepresentation",
+    "PhotometricInterpretation",
+    "ExtendedOffsetTable",
+    "ExtendedOffsetTableLengths",
+    "RedPaletteColorLookupTableDescriptor",
+    "GreenPaletteColorLookupTableDescriptor",
+    "BluePaletteColorLookupTableDescriptor",
+    "RedPaletteColorLookupTableData",
+    "GreenPaletteColorLookupTableData",
+    "BluePaletteColorLookupTableData",
+    "SegmentedRedPaletteColorLookupTableData",
+    "SegmentedGreenPaletteColorLookupTableData",
+    "SegmentedBluePaletteColorLookupTableData",
+]
+_RLE = "1.2.840.10008.1.2.5"
+_CODECS = ("libjpeg", "openjpeg", "jpeg_ls")  # what the extra dicom-codecs installs
+# Values of these are physical quantities, whatever the header says about how to show them.
+_QUANTITATIVE = frozenset({"CT", "PT"})
+_FIX_COPY = "Copy or export the file again."
+
+
+def read_values(planes: Sequence[Plane]) -> Pixels:
+    """Return the values of planes in physical units.
+
+    Args:
+        planes: Of one matrix, in the order wanted.
+
+    Returns:
+        ``(N, rows, columns)``, or ``(N, rows, columns, 3)`` for colours.
+
+    Raises:
+        UnreadableScanError: Pixels are missing, damaged, too many, or their decoder is not installed.
+    """
+    stored = _read_stored(planes)
+    padded = _padded(stored, planes)
+    for pixels, plane in zip(stored, planes, strict=True):
+        _invert(pixels, plane.header)
+    values = stored if stored.ndim == 4 else _rescaled(stored, planes)
+    if padded is not None:
+        _fill(values, padded)
+    return values
+
+
+def digest(plane: Plane) -> bytes:
+    """Return a digest of a plane's values: equal for pixel-identical images."""
+    values = np.ascontiguousarray(read_values([plane]))
+    return hashlib.sha256(f"{values.dtype} {values.shape}".encode() + values.tobytes()).digest()
+
+
+def is_inverted(header: Header) -> bool:
+    """Return whether high stored values are dark and are turned round."""
+    return header.photometric == "MONOCHROME1" and header.modality not in _QUANTITATIVE
+
+
+def _read_stored(planes: Sequence[Plane]) -> Pixels:
+    stored: Pixels | None = None
+    for index, pixels in enumerate(_decoded(planes)):
+        if stored is None:
+            size = len(planes) * pixels.size
+            require_reasonable_size(size, size * pixels.itemsize)
+            stored = np.empty((len(planes), *pixels.shape), dtype=pixels.dtype)
+        if pixels.shape != stored.shape[1:]:
+            raise UnreadableScanError("has images of different sizes", fix=_FIX_COPY, code="header-damaged")
+        if pixels.dtype != stored.dtype:
+            stored = stored.astype(np.promote_types(pixels.dtype, stored.dtype))
+        stored[index] = pixels
+    assert stored is not None  # planes are never empty
+    return stored
+
+
+def _decoded(planes: Sequence[Plane]) -> Iterator[Pixels]:
+    """Decode planes in order; a file is opened once for all its planes that follow each other."""
+    for _, group in itertools.groupby(planes, key=lambda plane: id(plane.header)):
+        wanted = list(group)
+        try:
+            yield from _decoded_file(wanted[0].header, [plane.frame.number for plane in wanted])
+        except UnreadableScanError as error:
+            if wanted[0].header.content is not None or len(wanted) == len(planes):  # which the caller names
+                raise
+            found = f"holds {wanted[0].header.path.name}, which {error.problem}"
+            raise UnreadableScanError(found, fix=error.fix, code=error.code) from error.__cause__
+
+
+def _decoded_file(header: Header, numbers: list[int]) -> Iterator[Pixels]:
+    from pydicom.pixels import apply_color_lut
+
+    dataset = _read_dataset(header)
+    syntax = _transfer_syntax(dataset)
+    decoder = _decoder(syntax)
+    _require_whole(dataset, header, compressed=decoder.UID.is_encapsulated)
+    # all frames in one go where all are wanted in order: a single one is found by walking through those before it
+    indices = None if numbers == list(range(len(header.frames))) else numbers
+    with _explained_decoding(decoder):
+        for pixels, properties in decoder.iter_array(dataset, indices=indices, raw=False):
+            if properties["photometric_interpretation"] == "PALETTE COLOR":
+                pixels = _eight_bits(apply_color_lut(pixels, dataset))
+            yield _checked(pixels, str(properties["photometric_interpretation"]))
+
+
+def _checked(pixels: Pixels, photometric: str) -> Pixels:
+    if pixels.ndim == 3 and pixels.shape[2] == 4:
+        pixels = pixels[..., :3]  # the fourth sample is transparency
+    if pixels.ndim == 3 and (pixels.shape[2] != 3 or photometric not in _COLORS):
+        raise UnreadableScanError(
+            f"has {pixels.shape[2]} samples a pixel that are no colours medres knows",
+            fix="Export it as grey values or RGB.",
+            code="not-numbers",
+        )
+    return pixels
+
+
+def _eight_bits(colors: Pixels) -> Pixels:
+    # palettes hold the 8 bits of a screen, often in the upper half of 16
+    return (colors >> 8).astype(np.uint8) if colors.dtype == np.uint16 else colors
+
+
+_COLORS = ("RGB", "PALETTE COLOR", "YBR_RCT", "YBR_ICT", "ARGB")
+
+
+def _read_dataset(header: Header) -> Dataset:
+    with opened(header.path, header.content) as stream, explained():
+        refuse_deflate_bomb(stream, stream.read(2048), header.num_bytes)
+        stream.seek(0)
+        dataset = quiet_pydicom().dcmread(stream, force=True, specific_tags=_KEYWORDS)
+        _fill_in(dataset, header)
+    return dataset
+
+
+def _fill_in(dataset: Dataset, header: Header) -> None:
+    """Give the decoder what headers leave out, and the number of frames as it was understood."""
+    dataset.NumberOfFrames = len(header.frames)
+    dataset.SamplesPerPixel = header.samples
+    if not text(dataset, "PhotometricInterpretation"):
+        dataset.PhotometricInterpretation = "MONOCHROME2" if header.samples == 1 else "RGB"
+    if whole(dataset, "PixelRepresentation") is None:
+        dataset.PixelRepresentation = 0
+    if not whole(dataset, "BitsStored"):
+        dataset.BitsStored = header.bits_allocated
+    if header.samples > 1 and whole(dataset, "PlanarConfiguration") is None:
+        dataset.PlanarConfiguration = 0
+
+
+def _transfer_syntax(dataset: Dataset) -> str:
+    named = text(dataset.file_meta, "TransferSyntaxUID")
+    if named:
+        return named
+    implicit, little = dataset.original_encoding
+    return _IMPLICIT if implicit else _EXPLICIT if little else _BIG_ENDIAN
+
+
+def _decoder(syntax: str) -> Any:
+    from pydicom.pixels import get_decoder
+    from pydicom.uid import UID
+
+    try:
+        decoder = get_decoder(UID(syntax))
+    except (NotImplementedError, ValueError):
+        # the name only where it is registered: a damaged file may hold anything here
+        name = UID(syntax).name if UID(syntax).is_transfer_syntax else "an unknown way"
+        raise UnreadableScanError(
+            f"is compressed by {name}, which medres does not read",
+            fix="Convert it to Explicit VR Little Endian (dcmdjpeg, gdcmconv --raw).",
+            code="missing-decoder",
+        ) from None
+    if not decoder.is_available:
+        raise _missing(decoder)
+    return decoder
+
+
+def _missing(decoder: Any) -> UnreadableScanError:
+    return UnreadableScanError(
+        f"is compressed by {decoder.UID.name}, whose decoder is not installed",
+        fix='Type: pip install "medres[dicom-codecs]"',
+        code="missing-decoder",
+    )
+
+
+class _explained_decoding:  # noqa: N801  # a context manager, used like a function
+    """Turn whatever a decoder raises into one error."""
+
+    def __init__(self, decoder: Any) -> None:
+        self._decoder = decoder
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if not isinstance(error, Exception) or isinstance(error, UnreadableScanError | MemoryError):
+            return
+        if self._decoder.UID != _RLE and not all(map(importlib.util.find_spec, _CODECS)):
+            raise _missing(self._decoder) from None
+        raise UnreadableScanError(
+            f"holds pixels that cannot be decoded ({self._decoder.UID.name}, {type(error).__name__})",
+            fix=_FIX_COPY,
+            code="damaged",
+        ) from None
+
+
+def _require_whole(dataset: Dataset, header: Header, *, compressed: bool) -> None:
+    """Compare the pixels' bytes with what the header claims, before a decoder believes it."""
+    content = next(filter(None, (raw_bytes(dataset, word) for word in _KEYWORDS[:3])), None)
+    if content is None:
+        raise UnreadableScanError("holds no pixels", fix="Name the folder of the images.", code="no-pixels")
+    declared, expected = _declared_bytes(dataset), _expected_bytes(header)
+    if compressed:
+        require_reasonable_size(header.rows * header.columns * header.samples, expected // len(header.frames))
+        require_claimed_size(content, header)
+        return
+    if len(content) < declared:
+        raise UnreadableScanError(
+            f"is truncated: it holds {len(content):,} of {declared:,} bytes of pixels", fix=_FIX_COPY, code="truncated"
+        )
+    row_bytes = max(2, expected // (header.rows * len(header.frames)))
+    if not expected <= len(content) < expected + row_bytes + _SPARE_BYTES:
+        raise UnreadableScanError(
+            f"claims {header.rows} x {header.columns} pixels in {len(header.frames)} images, {expected:,} bytes, "
+            f"and holds {len(content):,}",
+            fix="Its header is damaged: export it again.",
+            code="header-damaged",
+        )
+
+
+# Some writers fill the last element up to a block; a row more would say that the matrix is another.
+_SPARE_BYTES = 128
+
+
+def _declared_bytes(dataset: Dataset) -> int:
+    from pydicom.datadict import tag_for_keyword
+
+    for keyword in _KEYWORDS[:3]:
+        tag = tag_for_keyword(keyword)
+        if tag in dataset:
+            return int(getattr(dataset.get_item(tag), "length", 0))
+    return 0
+
+
+def _expected_bytes(header: Header) -> int:
+    num_bits = header.rows * header.columns * header.samples * len(header.frames) * header.bits_allocated
+    if header.photometric == "YBR_FULL_422":
+        num_bits = num_bits * 2 // 3
+    return (num_bits + 7) // 8
+
+
+def _invert(pixels: Pixels, header: Header) -> None:
+    if not is_inverted(header) or pixels.dtype.kind not in "iu":
+        return
+    top = -1 if header.signed else 2**header.bits_stored - 1
+    np.subtract(pixels.dtype.type(top), pixels, out=pixels)
+
+
+def _rescaled(stored: Pixels, planes: Sequence[Plane]) -> Pixels:
+    factors = [(plane.frame.slope, plane.frame.intercept) for plane in planes]
+    if len(set(factors)) == 1:
+        return scaled(stored, slope=factors[0][0], intercept=factors[0][1])
+    slices = [scaled(pixels, slope=slope, intercept=intercept)
+              for pixels, (slope, intercept) in zip(stored, factors, strict=True)]  # fmt: skip
+    return np.stack(slices).astype(np.result_type(*slices), copy=False)
+
+
+def _padded(stored: Pixels, planes: Sequence[Plane]) -> npt.NDArray[np.bool_] | None:
+    """Return which pixels are padding, or None where there is none.
+
+    A padding of 0 is left: 0 is the lowest value of an unsigned image, the air around it, and no outlier.
+    """
+    if stored.ndim == 4 or all(plane.header.padding in (None, (0, 0)) for plane in planes):
+        return None
+    padded = np.zeros(stored.shape, dtype=np.bool_)
+    for mask, pixels, plane in zip(padded, stored, planes, strict=True):
+        if plane.header.padding not in (None, (0, 0)):
+            low, high = plane.header.padding
+            # a lossy CT rings around its padding, and nothing measured is as low
+            mask |= pixels <= high if plane.header.modality == "CT" else (pixels >= low) & (pixels <= high)
+    return padded if padded.any() else None
+
+
+def _fill(values: Pixels, padded: npt.NDArray[np.bool_]) -> None:
+    """Give padding the lowest value that was measured: -2000 around a CT is no density, and looks like damage."""
+    top = np.iinfo(values.dtype).max if values.dtype.kind in "iu" else np.inf
+    # slice by slice: the whole at once would copy the volume
+    lowest = [pixels.min(where=~mask, initial=top) for pixels, mask in zip(values, padded, strict=True)]
+    if not padded.all():
+        values[padded] = min(lowest)

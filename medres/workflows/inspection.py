@@ -1,0 +1,118 @@
+"""`inspect`: the check of a data set, before anything is trained."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from medres.config import DataConfig
+from medres.data.catalogue import kind_of
+from medres.data.checks.recorded import read_record
+from medres.data.findings import Finding
+from medres.data.readers.rules import ReadingRules
+from medres.data.sources import list_scans
+from medres.data.sources.delimited import TABLE_SUFFIXES
+from medres.data.survey import survey_scans
+from medres.data.table import ScanTable
+from medres.errors import DataError, PlanError
+from medres.planning.reading import choose_reading
+from medres.reporting.inspection import Inspection
+from medres.reporting.inspection_page import write_inspection
+from medres.runs.progress import Progress, Silent
+from medres.workflows.scans import load_table
+
+#: What says that a folder has labels; a mistake in them is then refused, not taken as data without labels.
+_SAYS_LABELS = ("labels", "participants", "dataset_description")
+
+
+def inspect(data: str | Path, **options: Any) -> Inspection:
+    """Check a data set: readable, plausible, labelled, free of leaks. Nothing is written unless ``html`` is given.
+
+    Args:
+        data: What ``medres finetune --data`` takes; or files without labels.
+        **options: Those of `medres.config.DataConfig`, ``html`` (a page to write), ``manifest`` (the ``scans.csv`` of
+            an earlier run) and ``progress``.
+
+    Raises:
+        MedresError: The data cannot be understood at all; findings are returned, not raised.
+    """
+    own = {key: options.pop(key) for key in ("html", "manifest", "progress") if key in options}
+    return run_inspect(DataConfig.build(data=data, **options), **own)
+
+
+def run_inspect(
+    config: DataConfig,
+    *,
+    html: str | Path | None = None,
+    manifest: str | Path | None = None,
+    progress: Progress | None = None,
+) -> Inspection:
+    """Do what ``medres inspect`` does.
+
+    Args:
+        config: Which scans, and how files become scans.
+        html: Page to write, with pictures. Local only: it names files and patients.
+        manifest: ``scans.csv`` of an earlier run, whose voxels are compared.
+        progress: Shows how far it is.
+
+    Raises:
+        DataError: The data cannot be understood, or what is left out leaves nothing.
+        UsageError: Options contradict each other, or a code of a finding does not exist.
+        OutputError: The page cannot be written.
+    """
+    progress = progress or Silent()
+    record = read_record(Path(manifest)) if manifest is not None else None
+    table = read_table(config)
+    progress.note(f"data: {len(table)} scans from {table.source}")
+    rules, table = _rules(config, table, progress)
+    survey = survey_scans(
+        table, progress=progress, rules=rules, memory_bytes=0, refuse=False,
+        exclude=config.exclude_findings, record=record, thumbnails=html is not None,
+    )  # fmt: skip
+    inspection = Inspection(survey=survey)
+    return inspection if html is None else replace(inspection, page=write_inspection(inspection, Path(html)))
+
+
+def _rules(config: DataConfig, table: ScanTable, progress: Progress) -> tuple[ReadingRules, ScanTable]:
+    """Return how ``medres finetune`` would read the scans; where it would refuse to, a finding says so."""
+    try:
+        return choose_reading(table, rules=config.reading_rules(), progress=progress).value, table
+    except (DataError, PlanError) as error:
+        kind = kind_of("reading-unclear")
+        finding = Finding(
+            code="reading-unclear", severity=kind.severity, rule=kind.rule, value=error.problem, fix=error.fix
+        )
+        return config.reading_rules(), replace(table, findings=(*table.findings, finding))
+
+
+def read_table(config: DataConfig) -> ScanTable:
+    """Return the scans with their labels; without, where the data has none and none were asked for.
+
+    Raises:
+        DataError: The data cannot be understood.
+    """
+    try:
+        return load_table(config)
+    except DataError as error:
+        if not config.data.exists() or _asks_for_labels(config):
+            raise
+        return _unlabelled(config, error)
+
+
+def _unlabelled(config: DataConfig, reason: DataError) -> ScanTable:
+    try:
+        table = list_scans([config.data], series=config.series, sequences=config.sequences)
+    except DataError:
+        raise reason from None
+    return replace(table, notes=(*table.notes, f"without labels: {reason.problem}"))
+
+
+def _asks_for_labels(config: DataConfig) -> bool:
+    defaults = {"labels": None, "label_column": "label", "patient_column": None, "unit_column": None, "positive": None}
+    asked = any(getattr(config, key) != value for key, value in defaults.items())
+    suffixes = {*TABLE_SUFFIXES, ".json"}
+    if config.data.is_file():
+        return asked or config.data.suffix.lower() in suffixes
+    files = [path for path in config.data.iterdir() if path.suffix.lower() in suffixes]
+    return asked or any(path.stem.lower() in _SAYS_LABELS for path in files)
