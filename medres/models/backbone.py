@@ -15,7 +15,8 @@ from torch import nn
 
 from medres.errors import ModelError
 
-#: Stages of every network, from input to output. Pooling has no parameters and runs with what lies before the head.
+#: Stages of every network, from input to output. Pooling runs with what lies before the head; where a net normalises
+#: its pooled features (ConvNeXt), the parameters of that belong to layer4.
 STAGES = ("stem", "layer1", "layer2", "layer3", "layer4", "head")
 
 _PARTS = (*STAGES[:-1], "pool")
@@ -103,7 +104,7 @@ class Backbone(nn.Module):
         """
         for part, paths in self.parts.items():
             if any(parameter_name.startswith(f"net.{path}.") for path in paths):
-                return "head" if part == "pool" else part
+                return "layer4" if part == "pool" else part
         raise ModelError(f"{parameter_name!r} is no parameter of {self.arch}.")
 
     def split_at(self, stage: str) -> tuple[nn.Module, nn.Module]:

@@ -2,7 +2,7 @@
 
 What a file is, is decided by its content. Whatever its maker wrapped around the network (a training state,
 DataParallel, Lightning, an encoder inside of something larger) is taken off, so that the names left are those of
-timm and torchvision.
+timm and torchvision (`medres.models.key_styles`).
 """
 
 from __future__ import annotations
@@ -19,19 +19,20 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from medres.errors import WeightsError
+from medres.models.key_styles import CLASSIFIER_PARTS as CLASSIFIER_PARTS
+from medres.models.key_styles import TRAINING_PARTS as TRAINING_PARTS
+from medres.models.key_styles import is_part_of as is_part_of
+from medres.models.key_styles import plainly_named
 from medres.runs.documents import sha256_of
 
 #: Suffixes of weights files.
 WEIGHTS_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".th", ".ckpt")
 
-#: First part of the names of a classifier: torchvision and timm, medres and timm, others.
-CLASSIFIER_PARTS = ("fc", "head", "classifier", "linear", "last_linear")
-
-#: First part of the names of what is needed in training only.
-TRAINING_PARTS = ("criterion", "loss", "loss_fn")
-
-_STATE_DICT_KEYS = ("state_dict", "model_state_dict", "model", "module", "network", "net", "weights")
-_WRAPPERS = ("module", "model", "backbone", "encoder", "network", "net", "_orig_mod", "resnet", "base_model")
+#: In this order. The last ones are those of DINO and of programs that save a network in pieces.
+_STATE_DICT_KEYS = (
+    "state_dict", "model_state_dict", "model", "module", "network", "net", "weights", "teacher", "student", "backbone",
+    "encoder",
+)  # fmt: skip
 _HASH_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.")
 
 
@@ -43,11 +44,15 @@ class Checkpoint:
         tensors: By name, wrappers taken off; floating point numbers in float32.
         metadata: Text of a safetensors header, empty for torch files.
         sha256: Of the file.
+        names: Of the tensors as they stand in the file.
+        notes: What of the file was left out, for the user.
     """
 
     tensors: dict[str, torch.Tensor]
     metadata: dict[str, str]
     sha256: str
+    names: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
@@ -62,9 +67,11 @@ def read_checkpoint(path: Path) -> Checkpoint:
         state, metadata = _read_safetensors(path) if _is_safetensors(path) else (_read_torch(path), {})
     except OSError as error:
         raise WeightsError(f"{path} cannot be read: {error.strerror or error}.", fix="Check the path.") from None
-    tensors = {name: _as_float32(tensor) for name, tensor in unwrapped(state_dict_of(state, path)).items()}
+    given = state_dict_of(state, path)
+    named = plainly_named(given)
+    tensors = {name: _as_float32(tensor) for name, tensor in named.tensors.items()}
     _check_finite(tensors, path)
-    return Checkpoint(tensors=tensors, metadata=metadata, sha256=sha256)
+    return Checkpoint(tensors=tensors, metadata=metadata, sha256=sha256, names=tuple(given), notes=named.notes)
 
 
 def hash_note(path: Path, sha256: str) -> str:
@@ -109,32 +116,6 @@ def state_dict_of(content: Any, path: Path) -> dict[str, torch.Tensor]:
             fix="Save the network's state_dict() into a file and give that.",
         )
     return tensors
-
-
-def unwrapped(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Take wrappers off the names, such as ``module.`` of DataParallel or ``backbone.net.`` of medres.
-
-    Example:
-        >>> list(unwrapped({"module.encoder.conv1.weight": torch.zeros(1), "module.fc.bias": torch.zeros(1)}))
-        ['conv1.weight', 'fc.bias']
-    """
-    names = {name: name for name in tensors}
-    while (wrapper := _common_wrapper(names.values())) is not None:
-        names = {given: name.removeprefix(wrapper) for given, name in names.items()}
-    return {name: tensors[given] for given, name in names.items()}
-
-
-def is_part_of(name: str, parts: tuple[str, ...]) -> bool:
-    """Return whether the first part of a tensor's name is one of ``parts``."""
-    return name.partition(".")[0] in parts
-
-
-def _common_wrapper(names: Any) -> str | None:
-    inner = [name for name in names if not is_part_of(name, CLASSIFIER_PARTS + TRAINING_PARTS)]
-    for wrapper in _WRAPPERS:
-        if inner and all(name.startswith(f"{wrapper}.") for name in inner):
-            return f"{wrapper}."
-    return None
 
 
 def _is_safetensors(path: Path) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import torch
 
 from medres.models.checkpoints import CLASSIFIER_PARTS, TRAINING_PARTS, is_part_of
-from medres.models.names import list_archs
+from medres.models.names import builtin_archs
 from medres.models.stem import RGB
 from medres.models.timm_networks import build_timm_backbone
 
@@ -42,8 +42,9 @@ def fitting_archs(tensors: Mapping[str, torch.Tensor]) -> list[str]:
     # a name carries its depth, give or take two (resnetrs270 has 272); other nets need not be built
     candidates = [
         name
-        for name in list_archs(spatial_dims=2)
-        if any(abs(int(number) - depth) <= 2 for number in re.findall(r"\d+", name))
+        for name in builtin_archs(spatial_dims=2)
+        if "res" in name  # resnet, resnest, res2net, ...: other families have other blocks
+        and any(abs(int(number) - depth) <= 2 for number in re.findall(r"\d+", name))
         and name.startswith("resnetv2") == pre_activation
     ]
     return [name for name in candidates if _is_made_of(name, shapes)]

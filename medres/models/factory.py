@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -10,9 +11,17 @@ import torch
 from medres.errors import ModelError
 from medres.models.backbone import Backbone
 from medres.models.classifier import ClassificationModel
+from medres.models.geometry import DEFAULT, Geometry, GeometryName, choose_geometry
 from medres.models.inflation import Inflation, check_inflation
-from medres.models.loading import LoadingReport, fit_weights, input_statistics, load_pretrained
-from medres.models.names import check_arch, list_archs
+from medres.models.loading import (
+    LoadingReport,
+    fit_weights,
+    input_statistics,
+    load_pretrained,
+    stated_geometry,
+)
+from medres.models.names import check_arch, is_builtin, list_archs
+from medres.models.plugins import build_plugin_backbone
 from medres.models.timm_networks import build_timm_backbone
 from medres.models.weights import PretrainedWeights, no_weights_reason, resolve_weights
 from medres.planning.facts import BackboneFacts
@@ -33,11 +42,15 @@ def create_model(
     weights: str | PretrainedWeights | None = "none",
     weights_dir: Path | None = None,
     inflation: Inflation = "mean",
+    geometry: GeometryName | None = None,
+    stem_stride: Sequence[int] | None = None,
     drop_rate: float = 0.0,
 ) -> ClassificationModel:
     """Build a classifier.
 
-    A network built with the same arguments but ``weights="none"`` loads its ``state_dict`` strictly.
+    A network built with the same arguments but ``weights="none"`` loads its ``state_dict`` strictly. Where `geometry`
+    or `stem_stride` were left to the weights, the tensors tell what to give:
+    ``**medres.models.geometry.options_of(tensors)``.
 
     Args:
         arch: A name of `list_archs`.
@@ -48,6 +61,9 @@ def create_model(
         weights: See `medres.models.weights`; random where it is ``none``.
         weights_dir: Looked into before the hub is asked; None: ``$MEDRES_WEIGHTS_DIR``.
         inflation: How 2D kernels become 3D: ``mean`` or ``center``.
+        geometry: Of a 3D network, ``standard`` or ``medicalnet``; None: that of the weights, else ``standard``.
+        stem_stride: Of a 3D network, stride along D, H, W of its first convolution and of the pooling after it:
+            ``(1, 2, 2)`` for thick slices; None: that of the weights, else ``(2, 2, 2)``.
         drop_rate: Dropout before the head.
 
     Returns:
@@ -66,7 +82,8 @@ def create_model(
     check_inflation(inflation)
     _check_numbers(slicewise, num_classes, in_channels, drop_rate)
     pretrained = _resolved(weights, arch, spatial_dims, weights_dir)
-    backbone = _build(arch, spatial_dims, in_channels)
+    shape = _geometry(arch, geometry, stem_stride, spatial_dims, pretrained)
+    backbone = _build(arch, spatial_dims, in_channels, shape)
     if pretrained is None:
         return ClassificationModel(
             backbone, num_classes=num_classes, drop_rate=drop_rate, loading_report=_random(weights, backbone)
@@ -85,6 +102,8 @@ def backbone_facts(
     weights: str | PretrainedWeights | None = "none",
     weights_dir: Path | None = None,
     in_channels: int = 1,
+    geometry: GeometryName | None = None,
+    stem_stride: Sequence[int] | None = None,
 ) -> BackboneFacts:
     """Return what the planner needs to know, without building the network in memory.
 
@@ -94,6 +113,8 @@ def backbone_facts(
         weights: As in `create_model`; refused here already where they do not fit.
         weights_dir: As in `create_model`.
         in_channels: Channels of the input; a few of the parameters depend on it.
+        geometry: As in `create_model`.
+        stem_stride: As in `create_model`; ``total_stride`` is that of the axis with the largest.
 
     Raises:
         ModelError: The architecture is not known.
@@ -107,7 +128,8 @@ def backbone_facts(
     check_arch(arch, spatial_dims=spatial_dims)
     _check_numbers(False, 1, in_channels, 0.0)
     pretrained = _resolved(weights, arch, spatial_dims, weights_dir)
-    skeleton = _skeleton(arch, spatial_dims, in_channels)
+    shape = _geometry(arch, geometry, stem_stride, spatial_dims, pretrained)
+    skeleton = _skeleton(arch, spatial_dims, in_channels, shape)
     facts = BackboneFacts(
         arch=arch,
         spatial_dims=spatial_dims,
@@ -129,13 +151,33 @@ def backbone_facts(
     )
 
 
-def _build(arch: str, spatial_dims: int, in_channels: int) -> Backbone:
+def _geometry(
+    arch: str,
+    name: GeometryName | None,
+    stem_stride: Sequence[int] | None,
+    spatial_dims: int,
+    weights: PretrainedWeights | None,
+) -> Geometry:
+    # the default may be said: it is what `geometry_of` finds in a network of any other kind
+    is_default = name in (None, DEFAULT.name) and tuple(stem_stride or DEFAULT.stem_stride) == DEFAULT.stem_stride
+    if not is_builtin(arch) and not is_default:
+        raise ModelError(
+            f"{arch} is the network of a plug-in, whose geometry is its own.", fix="Leave geometry and stem_stride out."
+        )
+    stated = stated_geometry(weights) if weights else None
+    source = weights.source if weights else ""
+    return choose_geometry(name, stem_stride, spatial_dims=spatial_dims, stated=stated, source=source)
+
+
+def _build(arch: str, spatial_dims: int, in_channels: int, geometry: Geometry) -> Backbone:
+    if not is_builtin(arch):
+        return build_plugin_backbone(arch, in_channels=in_channels)
     if spatial_dims == 2:
         return build_timm_backbone(arch, in_channels=in_channels)
     # imported here: `import monai` takes seconds (3.4 s on the 2-core machine) that a 2D run need not spend
     from medres.models.monai_networks import build_monai_backbone
 
-    return build_monai_backbone(arch, in_channels=in_channels)
+    return build_monai_backbone(arch, in_channels=in_channels, geometry=geometry)
 
 
 def _resolved(
@@ -153,14 +195,14 @@ def _random(weights: str | PretrainedWeights | None, backbone: Backbone) -> Load
 
 
 @lru_cache(maxsize=8)
-def _skeleton(arch: str, spatial_dims: int, in_channels: int) -> Backbone:
+def _skeleton(arch: str, spatial_dims: int, in_channels: int, geometry: Geometry) -> Backbone:
     with torch.device("meta"):
-        return _build(arch, spatial_dims, in_channels).eval()
+        return _build(arch, spatial_dims, in_channels, geometry).eval()
 
 
 def _total_stride(skeleton: Backbone) -> int:
     shape = (1, skeleton.in_channels, *[_PROBE_SIZE] * skeleton.spatial_dims)
-    return _PROBE_SIZE // skeleton.feature_map(torch.zeros(shape, device="meta")).shape[-1]
+    return _PROBE_SIZE // min(skeleton.feature_map(torch.zeros(shape, device="meta")).shape[2:])
 
 
 def _check_numbers(slicewise: bool, num_classes: int, in_channels: int, drop_rate: float) -> None:

@@ -2,7 +2,8 @@
 
 Nothing is loaded with ``strict=False``. Each tensor of the network is taken from the weights or adapted from them (the
 stem to its channels, 2D kernels to 3D); anything missing, unexpected or of another shape is an error that says what the
-weights look like instead. The classifier is left out by its name.
+weights look like instead. The classifier is left out by its name. So is what the tensors do not show: weights that
+state their geometry (`medres.models.geometry`) are loaded into no other.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from medres.errors import WeightsError
 from medres.models.backbone import Backbone
 from medres.models.checkpoints import CLASSIFIER_PARTS, TRAINING_PARTS, is_part_of
 from medres.models.donors import describe, fitting_archs
+from medres.models.geometry import KEY, Geometry, arch_of, choose_geometry, geometry_in, geometry_of
 from medres.models.inflation import Inflation, inflate_kernel
+from medres.models.medicalnet import HEAD
 from medres.models.names import list_archs
 from medres.models.stem import FoldedConv, adapt_stem, scalar_statistic
 from medres.models.weights import PretrainedWeights
@@ -81,7 +84,7 @@ def load_pretrained(backbone: Backbone, weights: PretrainedWeights, *, inflation
         taken=tuple(name for name in fit.tensors if name not in fit.adapted and name not in fit.kept),
         adapted=fit.adapted,
         left_out=fit.left_out,
-        notes=(*weights.notes, *_geometry_note(weights)),
+        notes=(*weights.notes, *_geometry_notes(weights, geometry_of(backbone.net))),
     )
 
 
@@ -124,10 +127,18 @@ def fit_weights(backbone: Backbone, weights: PretrainedWeights, *, inflation: In
     Raises:
         WeightsError: Naming the first tensors that do not fit, and the network that would.
     """
+    if backbone.spatial_dims == 3:
+        own = geometry_of(backbone.net)
+        choose_geometry(own.name, None, spatial_dims=3, stated=stated_geometry(weights), source=weights.source)
     fit = _Fitting(backbone, weights, inflation).run()
     if fit.missing or fit.unexpected or fit.misshapen:
         raise _does_not_fit(backbone, weights, fit)
     return fit
+
+
+def stated_geometry(weights: PretrainedWeights) -> Geometry | None:
+    """Return the geometry that weights were trained in, None where nothing states it."""
+    return weights.geometry or geometry_in(weights.tensors)
 
 
 class _Fitting:
@@ -147,7 +158,9 @@ class _Fitting:
         for name, current in self.wanted.items():
             if name in self.fit.tensors:
                 continue
-            if (donor := self.weights.tensors.get(name)) is not None:
+            if name == KEY:
+                self._keep(name, current)  # the network's own: it was compared with that of the weights
+            elif (donor := self.weights.tensors.get(name)) is not None:
                 self._put(name, donor, given=donor)
             elif name.endswith("num_batches_tracked"):
                 # older torch versions did not save this counter, and a batch norm with a momentum does not read it
@@ -159,6 +172,10 @@ class _Fitting:
     def _set_aside(self, name: str, tensor: torch.Tensor) -> None:
         if is_part_of(name, CLASSIFIER_PARTS):
             self.fit.left_out[name] = "classifier"
+        elif is_part_of(name, (HEAD,)):
+            self.fit.left_out[name] = "segmentation head"
+        elif name == KEY:
+            self.fit.left_out[name] = "geometry"
         elif is_part_of(name, TRAINING_PARTS):
             self.fit.left_out[name] = "training only"
         elif name.endswith(".offset_kernel") and not tensor.any():
@@ -195,11 +212,18 @@ class _Fitting:
         self.fit.kept.add(name)
 
 
-def _geometry_note(weights: PretrainedWeights) -> tuple[str, ...]:
+def _geometry_notes(weights: PretrainedWeights, own: Geometry) -> tuple[str, ...]:
     deep = any(tensor.ndim == 5 for tensor in weights.tensors.values())
-    ours = any(name.endswith(".offset_kernel") for name in weights.tensors)
-    # tensors do not show the strides and dilations that they were trained with; medres' own are known
-    return ("3D weights, taken to be of a net with a stride-2 stem and without dilation",) if deep and not ours else ()
+    stated = stated_geometry(weights)
+    if stated is not None and stated.stem_stride != own.stem_stride:
+        strides = ("x".join(map(str, geometry.stem_stride)) for geometry in (stated, own))
+        return ("trained with a stem stride of {}, used with {}".format(*strides),)
+    if own.name == "standard" and deep and stated is None:
+        # tensors do not show the strides and dilations that they were trained with
+        return ("3D weights, taken to be of a net with a stride-2 stem and without dilation",)
+    if own.name != "standard" and not deep:
+        return (f"2D weights in the geometry {own.name}, which is not theirs",)
+    return ()
 
 
 def _does_not_fit(backbone: Backbone, weights: PretrainedWeights, fit: Fit) -> WeightsError:
@@ -216,7 +240,11 @@ def _does_not_fit(backbone: Backbone, weights: PretrainedWeights, fit: Fit) -> W
 def _way_out(backbone: Backbone, weights: PretrainedWeights) -> str:
     if backbone.spatial_dims == 2 and any(tensor.ndim == 5 for tensor in weights.tensors.values()):
         return "These are weights of a 3D network: use them in 3D, or choose others."
-    fitting = [arch for arch in fitting_archs(weights.tensors) if arch != backbone.arch]
+    deep_arch = arch_of(weights.tensors)
+    if deep_arch not in (None, backbone.arch):
+        return f"They may fit --arch {deep_arch}."
+    candidates = [] if deep_arch else fitting_archs(weights.tensors)
+    fitting = [arch for arch in candidates if arch != backbone.arch]
     here = [arch for arch in fitting if arch in list_archs(spatial_dims=backbone.spatial_dims)]
     if fitting:
         return f"They fit --arch {' or '.join(here or fitting)}" + ("." if here else " (2D only).")

@@ -1,7 +1,7 @@
 """Which architecture names are ours, and why another one is refused.
 
-2D: every registered net that is an instance of timm's ``ResNet`` or ``ResNetV2`` class, decided by the module that
-registers it. 3D: MONAI's ResNet in the depths that the literature uses.
+2D: every net of those families of timm whose stages can be cut, decided by the module that registers it. 3D: MONAI's
+ResNet in the depths that the literature uses. Names of installed plug-ins (`medres.models.plugins`) follow.
 """
 
 from __future__ import annotations
@@ -12,9 +12,11 @@ from functools import cache
 import timm.models
 
 from medres.errors import ModelError
+from medres.models import plugins
 
-#: timm modules all of whose nets are built from the classes ``ResNet`` (the first four) or ``ResNetV2``.
-TIMM_MODULES = ("resnet", "resnest", "res2net", "sknet", "resnetv2")
+#: timm modules all of whose nets are a stem and four stages, built from the classes ``ResNet`` (the first four),
+#: ``ResNetV2``, ``SENet``, ``RegNet``, ``ConvNeXt`` and ``DenseNet``.
+TIMM_MODULES = ("resnet", "resnest", "res2net", "sknet", "resnetv2", "senet", "regnet", "convnext", "densenet")
 
 #: Depths of MONAI's ResNet.
 MONAI_DEPTHS = (10, 18, 34, 50, 101, 152, 200)
@@ -35,8 +37,22 @@ def list_archs(*, spatial_dims: int) -> list[str]:
         >>> "resnetv2_50x1_bit" in list_archs(spatial_dims=2)
         True
     """
+    return [*builtin_archs(spatial_dims=spatial_dims), *plugins.plugin_archs(spatial_dims=spatial_dims)]
+
+
+def builtin_archs(*, spatial_dims: int) -> list[str]:
+    """Return the names that medres itself knows: `list_archs` without the plug-ins.
+
+    Raises:
+        ModelError: Another number of dimensions.
+    """
     check_spatial_dims(spatial_dims)
     return list(_names(spatial_dims))
+
+
+def is_builtin(arch: str) -> bool:
+    """Return whether medres itself has a network of this name, in 2D or 3D."""
+    return arch in _names(2) or arch in _names(3)
 
 
 def check_spatial_dims(spatial_dims: int) -> None:
@@ -62,7 +78,8 @@ def check_arch(arch: str, *, spatial_dims: int) -> None:
         medres.errors.ModelError: Architecture 'resnet50d' exists in 2D only. In 3D there are resnet10, ...
     """
     check_spatial_dims(spatial_dims)
-    if arch not in _names(spatial_dims):
+    _check_no_clash(arch)
+    if arch not in _names(spatial_dims) and not plugins.has(arch, spatial_dims=spatial_dims):
         reason, fix = _why_not(arch, spatial_dims)
         raise ModelError(f"Architecture {arch!r} {reason}.", fix=fix)
 
@@ -73,18 +90,22 @@ def require_arch(arch: str) -> None:
     Raises:
         ModelError: With the reason, near names, and how to list all of them.
     """
-    if arch not in _names(3):
+    _check_no_clash(arch)
+    if arch not in _names(3) and not plugins.has(arch, spatial_dims=3):
         check_arch(arch, spatial_dims=2)
 
 
 def donor_arch(arch: str, *, spatial_dims: int) -> str | None:
     """Return the timm net whose weights fit: ``arch`` itself in 2D, its inflatable 2D namesake in 3D (or None).
 
+    A plug-in has none.
+
     Example:
         >>> donor_arch("resnet50", spatial_dims=3), donor_arch("resnet10", spatial_dims=3)
         ('resnet50', None)
     """
-    return arch if spatial_dims == 2 or arch in _names(2) else None
+    del spatial_dims  # the names of medres in 3D are those of ResNets, whose kernels can be inflated
+    return arch if arch in _names(2) else None
 
 
 @cache
@@ -92,6 +113,14 @@ def _names(spatial_dims: int) -> tuple[str, ...]:
     if spatial_dims == 3:
         return tuple(f"resnet{depth}" for depth in MONAI_DEPTHS)
     return tuple(timm.models.list_models(module=list(TIMM_MODULES)))
+
+
+def _check_no_clash(arch: str) -> None:
+    if (packages := plugins.packages_of(arch)) and is_builtin(arch):
+        raise ModelError(
+            f"Architecture {arch!r} belongs to medres, but the plug-in {packages[0]} registers the same name.",
+            fix=f"Uninstall {packages[0]}, or have its makers choose another name.",
+        )
 
 
 def _why_not(arch: str, spatial_dims: int) -> tuple[str, str]:
@@ -106,7 +135,7 @@ def _why_not(arch: str, spatial_dims: int) -> tuple[str, str]:
     if (current := timm.models.get_deprecated_models().get(arch)) is not None:
         return "is a name that timm gave up", _renamed(current)
     if timm.models.is_model(arch):
-        return f"is {_timm_family(arch)}, not one of its ResNets", _suggestion(arch)
+        return _timm_reason(arch), _suggestion(arch)
     return "is not known", _suggestion(arch)
 
 
@@ -117,9 +146,26 @@ def _renamed(current: str) -> str:
     return f"Type {base}" + (f" with weights {current}." if base != current else ".")
 
 
-def _timm_family(arch: str) -> str:
+#: Why nets of other modules of timm cannot be cut: by the beginning of the module's name.
+_REASONS = {
+    "vision_transformer": "reads patches in one row of equal blocks, with a position embedding of one image size",
+    "swin": "computes in windows whose size is tied to that of the image",
+    "byobnet": "is assembled from parts that differ from net to net, some with five stages",
+    "efficientnet": "has seven groups of blocks, not four stages",
+    "mobilenetv3": "has six or seven groups of blocks, not four stages",
+    "hrnet": "computes four resolutions side by side, not one after the other",
+    "dla": "is a tree of blocks with six levels",
+    "inception": "has no four stages",
+    "xception": "has no four stages",
+    "vgg": "has no stem, but five groups of convolutions",
+}
+
+
+def _timm_reason(arch: str) -> str:
     module = timm.models.model_entrypoint(arch).__module__.rsplit(".", 1)[-1]
-    return f"a net of timm's family {module!r}"
+    known = next((reason for start, reason in _REASONS.items() if module.startswith(start)), "")
+    why = known or "is not a chain of a stem and four stages that medres knows how to cut"
+    return f"is a net of timm's family {module!r}, which {why}"
 
 
 def _suggestion(arch: str) -> str:

@@ -12,7 +12,7 @@ import torch
 from timm.models import get_arch_pretrained_cfgs, get_pretrained_cfg
 
 from medres.models.input_statistics import InputStatistics
-from medres.models.names import list_archs
+from medres.models.names import builtin_archs
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def download_bytes(tag: TimmTag) -> int:
 
 @cache
 def _by_file() -> dict[str, TimmTag]:
-    tags = [tag for arch in list_archs(spatial_dims=2) for tag in tags_of(arch).values()]
+    tags = [tag for arch in builtin_archs(spatial_dims=2) for tag in tags_of(arch).values()]
     return {tag.release_file: tag for tag in tags if tag.release_file} | {tag.name: tag for tag in tags}
 
 

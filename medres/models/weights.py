@@ -3,20 +3,25 @@
 ====================  ====================================================================================
 ``none``              random weights
 ``imagenet``          the ImageNet weights that timm takes for the architecture (3D: for its 2D namesake)
+``medicalnet``        MedicalNet's for the depth (3D only), of 23 data sets where there are such
 ``auto``              ``imagenet`` where there are such weights, else ``none``
 a tag of timm         such as ``resnet50.a1_in1k``
 ``hf-hub:org/name``   a repository of the Hugging Face hub, ``@revision`` may follow
-a path                a file of one of `medres.models.checkpoints.WEIGHTS_SUFFIXES`
+a path                a file of one of `medres.models.checkpoints.WEIGHTS_SUFFIXES`, or a finished run, a bundle or
+                      a bundle's member of medres (`medres.models.trained`)
 a name                of a file in the weights folder, with or without its suffix
 ====================  ====================================================================================
 
 The **weights folder** is looked into before the hub is asked: ``weights_dir``, or else ``$MEDRES_WEIGHTS_DIR``.
 There ``imagenet`` finds ``<tag>.<suffix>`` (``resnet50.a1_in1k.safetensors``), the file under the name of timm's
 original release (``resnet50_a1_0-14fe96d1.pth``), or ``<arch>.<suffix>`` (``resnet50.pth``), in this order;
-``hf-hub:org/name`` finds ``org--name.<suffix>``.
+``hf-hub:org/name`` finds ``org--name.<suffix>``; ``medicalnet`` finds ``resnet_50_23dataset.pth`` or
+``resnet_50.pth`` (see `medres.models.medicalnet`, also for how any file of MedicalNet's is recognised).
 
 The **input statistics** are those that the file's safetensors header states (keys ``mean``, ``std``, ``input_size``,
-numbers separated by commas), those of the timm tag, or ImageNet's, with a note that they are assumed.
+numbers separated by commas), those of the timm tag or of MedicalNet, or ImageNet's, with a note that they are assumed.
+The **geometry** of a 3D network (`medres.models.geometry`) is what the header states (key ``geometry``), MedicalNet's
+where the tensors are its, or what a network of medres keeps among its tensors.
 """
 
 from __future__ import annotations
@@ -26,25 +31,26 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import torch
 
-from medres.errors import WeightsError
-from medres.models import hub
-from medres.models.checkpoints import WEIGHTS_SUFFIXES, hash_note, read_checkpoint
+from medres.errors import ModelError, WeightsError
+from medres.models import hub, medicalnet
+from medres.models.checkpoints import WEIGHTS_SUFFIXES, Checkpoint, hash_note, read_checkpoint
+from medres.models.geometry import LAYERS, Geometry, GeometryName, geometry_in, geometry_of_trained
 from medres.models.input_statistics import IMAGENET, InputStatistics, stated_in_config, stated_in_header
-from medres.models.names import check_arch, donor_arch
+from medres.models.names import check_arch, donor_arch, is_builtin
 from medres.models.timm_tags import TimmTag, default_tag, download_bytes, tag_of_file, tags_of
+from medres.models.trained import find_trained, read_trained
 
 #: Names the weights folder.
 WEIGHTS_DIR_VARIABLE = "MEDRES_WEIGHTS_DIR"
 
 _HUB_PREFIX = re.compile(r"^hf[-_]hub:")
 _HUB_REPOSITORY = re.compile(r"([\w.-]+/[\w.-]+)(?:@([\w./-]+))?")
-_HUB_FILES = ("model.safetensors", "pytorch_model.bin")
-
-#: As MedicalNet names its files: resnet_50.pth, resnet_50_23dataset.pth.
-_MEDICALNET_FILE = re.compile(r"resnet_\d+(_23dataset)?\.pth")
+#: Names of weights files in repositories of the hub, the first that exists is taken.
+HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 
 #: Licences that set no condition on what a hospital does with the weights.
 _FREE_LICENCES = ("", "apache-2.0", "bsd-3-clause", "mit")
@@ -62,6 +68,7 @@ class PretrainedWeights:
         std: The same for the standard deviation.
         input_size: Side of the input that they were trained at, in pixels.
         notes: What a user should know of them.
+        geometry: That the 3D network was trained in, None where nothing states it.
     """
 
     tensors: dict[str, torch.Tensor]
@@ -71,6 +78,7 @@ class PretrainedWeights:
     std: tuple[float, ...] = IMAGENET.std
     input_size: int | None = None
     notes: tuple[str, ...] = ()
+    geometry: Geometry | None = None
 
     def __post_init__(self) -> None:
         """Refuse statistics that do not belong together."""
@@ -106,15 +114,15 @@ def resolve_weights(
     check_arch(arch, spatial_dims=spatial_dims)
     if weights == "none" or (weights == "auto" and no_weights_reason(arch, spatial_dims=spatial_dims)):
         return None
-    if weights == "medicalnet":
-        raise _is_medicalnet("The weights 'medicalnet'")
-    if weights not in ("auto", "imagenet") and Path(weights).expanduser().is_file():
-        return _from_file(Path(weights).expanduser())
+    if weights not in ("auto", "imagenet", "medicalnet") and Path(weights).expanduser().exists():
+        return _from_path(Path(weights).expanduser(), arch, spatial_dims)
     folder = _weights_folder(weights_dir)
     if weights in ("auto", "imagenet"):
         return _imagenet(arch, spatial_dims, folder)
-    if _HUB_PREFIX.match(weights):
-        return _from_repository(_HUB_PREFIX.sub("", weights), folder)
+    if weights == "medicalnet":
+        return _medicalnet(arch, spatial_dims, folder)
+    if (repository := repository_of(weights)) is not None:
+        return _from_repository(*repository, folder)
     path = _in_folder(weights, folder)
     return _tagged(weights, arch, spatial_dims, folder) if path is None else _from_file(path)
 
@@ -129,9 +137,43 @@ def no_weights_reason(arch: str, *, spatial_dims: int) -> str:
         ''
     """
     donor = donor_arch(arch, spatial_dims=spatial_dims)
+    if not is_builtin(arch):
+        return f"{arch} is the network of a plug-in, of which medres knows no weights"
     if donor is None:
         return f"{arch} has no 2D namesake whose ImageNet weights could be inflated"
-    return "" if default_tag(donor) else f"timm publishes no ImageNet weights of {donor}"
+    return "" if default_tag(donor) else f"timm publishes no ImageNet weights of {donor} on the hub"
+
+
+def known_weights(arch: str, *, spatial_dims: int) -> tuple[str, ...]:
+    """Return what may be given as weights of an architecture: ``imagenet``, ``medicalnet``, tags of timm.
+
+    Example:
+        >>> known_weights("resnet10", spatial_dims=3), known_weights("resnetv2_50", spatial_dims=2)
+        (('medicalnet',), ('imagenet', 'resnetv2_50.a1h_in1k'))
+    """
+    if not is_builtin(arch):
+        return ()
+    donor = donor_arch(arch, spatial_dims=spatial_dims)
+    imagenet = () if no_weights_reason(arch, spatial_dims=spatial_dims) else ("imagenet",)
+    return (*imagenet, *(("medicalnet",) if spatial_dims == 3 else ()), *(sorted(tags_of(donor)) if donor else ()))
+
+
+def repository_of(weights: str) -> tuple[str, str | None] | None:
+    """Return the repository and revision that ``hf-hub:org/name@revision`` names, None for other weights.
+
+    Raises:
+        WeightsError: It begins with ``hf-hub:``, but names no repository.
+
+    Example:
+        >>> repository_of("hf-hub:timm/resnet50.a1_in1k"), repository_of("imagenet")
+        (('timm/resnet50.a1_in1k', None), None)
+    """
+    if not _HUB_PREFIX.match(weights):
+        return None
+    found = _HUB_REPOSITORY.fullmatch(repository := _HUB_PREFIX.sub("", weights))
+    if found is None:
+        raise WeightsError(f"hf-hub:{repository} does not name a repository.", fix="Write hf-hub:organisation/name.")
+    return found[1], found[2]
 
 
 def _weights_folder(given: Path | None) -> Path | None:
@@ -147,8 +189,25 @@ def _imagenet(arch: str, spatial_dims: int, folder: Path | None) -> PretrainedWe
     if tag is None:
         reason = no_weights_reason(arch, spatial_dims=spatial_dims)
         raise WeightsError(f"There are no ImageNet weights: {reason}.", fix="Give a file, or use --weights none.")
-    path = _find(folder, [tag.name, tag.release_file, tag.arch])
+    path = in_weights_folder(folder, [tag.name, tag.release_file, tag.arch])
     return _download(tag, folder) if path is None else _from_file(path, tag=tag_of_file(path.name) or tag)
+
+
+def _medicalnet(arch: str, spatial_dims: int, folder: Path | None) -> PretrainedWeights:
+    if spatial_dims != 3:
+        raise WeightsError("MedicalNet's weights are those of 3D networks.", fix="Use --dims 3, or other weights.")
+    if arch not in LAYERS:
+        raise WeightsError(f"MedicalNet published no weights of {arch}.", fix=f"It has those of {', '.join(LAYERS)}.")
+    files = medicalnet.release_files(arch)
+    if (path := in_weights_folder(folder, [Path(name).stem for name in files])) is not None:
+        return _from_file(path)
+    repo_id = medicalnet.repository(arch)
+    try:
+        path = _fetch_first(repo_id, files)
+    except hub.NotFetchedError as error:
+        what = f"weights {files[0]} (MedicalNet, about {medicalnet.download_bytes(arch) / 1e6:.0f} MB)"
+        raise _offline(what, hub.file_url(repo_id, files[0]), files[0], folder, error) from None
+    return _from_file(path)
 
 
 def _tagged(weights: str, arch: str, spatial_dims: int, folder: Path | None) -> PretrainedWeights:
@@ -163,15 +222,13 @@ def _tagged(weights: str, arch: str, spatial_dims: int, folder: Path | None) -> 
             "nor known to timm.",
             fix=f"Use auto, imagenet, none, a file or hf-hub:org/name.{known}",
         )
-    path = _find(folder, [tag.release_file])
+    path = in_weights_folder(folder, [tag.release_file])
     return _download(tag, folder) if path is None else _from_file(path, tag=tag)
 
 
 def _in_folder(weights: str, folder: Path | None) -> Path | None:
     given = Path(weights).expanduser()
-    if given.is_dir():
-        raise WeightsError(f"{given} is a folder.", fix=f"Give one file ({', '.join(WEIGHTS_SUFFIXES)}).")
-    path = _find(folder, [weights])
+    path = in_weights_folder(folder, [weights])
     if path is None and (given.suffix in WEIGHTS_SUFFIXES or len(given.parts) > 1):
         raise WeightsError(
             f"The weights file {given} does not exist, nor does it in the weights folder ({_show(folder)}).",
@@ -180,10 +237,23 @@ def _in_folder(weights: str, folder: Path | None) -> Path | None:
     return path
 
 
-def _find(folder: Path | None, names: Iterable[str]) -> Path | None:
+def in_weights_folder(folder: Path | None, names: Iterable[str]) -> Path | None:
+    """Return the first file of one of these names, with or without a suffix of weights files; None without any."""
     suffixes = ("", *WEIGHTS_SUFFIXES)
     candidates = (folder / f"{name}{suffix}" for name in names if name for suffix in suffixes) if folder else ()
     return next((path for path in candidates if path.is_file()), None)
+
+
+def _from_path(path: Path, arch: str, spatial_dims: int) -> PretrainedWeights:
+    if (trained := find_trained(path)) is None:
+        return _from_file(path)
+    bundle, fold = trained
+    member = read_trained(bundle, fold=fold, arch=arch, spatial_dims=spatial_dims)
+    return PretrainedWeights(
+        tensors=member.checkpoint.tensors, source=member.source, sha256=member.checkpoint.sha256,
+        mean=member.statistics.mean, std=member.statistics.std, input_size=member.statistics.input_size,
+        notes=member.notes, geometry=geometry_of_trained(member.checkpoint.tensors),
+    )  # fmt: skip
 
 
 def _from_file(
@@ -191,11 +261,13 @@ def _from_file(
 ) -> PretrainedWeights:
     tag = tag or tag_of_file(path.name)
     checkpoint = read_checkpoint(path)
-    if _MEDICALNET_FILE.fullmatch(path.name) and any(tensor.ndim == 5 for tensor in checkpoint.tensors.values()):
-        raise _is_medicalnet(f"The weights {path.name} are MedicalNet's: they")
-    statistics = stated_in_header(checkpoint.metadata, path.name) or stated or (tag.statistics if tag else None)
+    is_medicalnet = medicalnet.is_medicalnet(path.name, checkpoint.names, checkpoint.tensors)
+    own = medicalnet.STATISTICS if is_medicalnet else tag.statistics if tag else None
+    statistics = stated_in_header(checkpoint.metadata, path.name) or stated or own
     notes = [
         hash_note(path, checkpoint.sha256),
+        *checkpoint.notes,
+        medicalnet.NOTE if is_medicalnet else "",
         "" if statistics else "their input statistics are not stated: ImageNet's are assumed",
         f"licence {tag.licence}" if tag and tag.licence not in _FREE_LICENCES else "",
     ]
@@ -203,42 +275,51 @@ def _from_file(
     return PretrainedWeights(
         tensors=checkpoint.tensors, source=source or path.name, sha256=checkpoint.sha256, mean=statistics.mean,
         std=statistics.std, input_size=statistics.input_size, notes=tuple(filter(None, notes)),
+        geometry=_geometry(checkpoint, path, is_medicalnet=is_medicalnet),
     )  # fmt: skip
+
+
+def _geometry(checkpoint: Checkpoint, path: Path, *, is_medicalnet: bool) -> Geometry | None:
+    try:
+        if stated := checkpoint.metadata.get("geometry"):
+            return Geometry(cast(GeometryName, stated))
+        return Geometry("medicalnet") if is_medicalnet else geometry_in(checkpoint.tensors)
+    except ModelError as error:
+        raise WeightsError(f"{path.name} states its geometry: {error.problem}", fix=error.fix) from None
 
 
 def _download(tag: TimmTag, folder: Path | None) -> PretrainedWeights:
     try:
-        path = hub.fetch(tag.repo_id, _HUB_FILES[0])
+        path = hub.fetch(tag.repo_id, HUB_FILES[0])
     except (hub.NotFetchedError, FileNotFoundError) as error:
         what = f"weights {tag.name} (about {download_bytes(tag) / 1e6:.0f} MB)"
-        raise _offline(what, hub.file_url(tag.repo_id, _HUB_FILES[0]), tag.name, folder, error) from None
+        url = hub.file_url(tag.repo_id, HUB_FILES[0])
+        raise _offline(what, url, f"{tag.name}.safetensors", folder, error) from None
     return _from_file(path, tag=tag, source=tag.name)
 
 
-def _from_repository(repository: str, folder: Path | None) -> PretrainedWeights:
-    found = _HUB_REPOSITORY.fullmatch(repository)
-    if found is None:
-        raise WeightsError(f"hf-hub:{repository} does not name a repository.", fix="Write hf-hub:organisation/name.")
-    repo_id, revision = found.groups()
+def _from_repository(repo_id: str, revision: str | None, folder: Path | None) -> PretrainedWeights:
+    name = f"hf-hub:{repo_id}" + (f"@{revision}" if revision else "")
     save_as = repo_id.replace("/", "--")
-    if (path := _find(folder, [save_as])) is not None:
+    if (path := in_weights_folder(folder, [save_as])) is not None:
         return _from_file(path)
     try:
-        path = _fetch_weights(repo_id, revision)
+        path = _fetch_first(repo_id, (*HUB_FILES, *medicalnet.files_in(repo_id)), revision)
     except hub.NotFetchedError as error:
-        url = hub.file_url(repo_id, _HUB_FILES[0], revision=revision)
-        raise _offline(f"weights hf-hub:{repository}", url, save_as, folder, error) from None
-    return _from_file(path, source=f"hf-hub:{repository}", stated=_stated_in_repository(repo_id, revision))
+        url = hub.file_url(repo_id, HUB_FILES[0], revision=revision)
+        raise _offline(f"weights {name}", url, f"{save_as}.safetensors", folder, error) from None
+    return _from_file(path, source=name, stated=_stated_in_repository(repo_id, revision))
 
 
-def _fetch_weights(repo_id: str, revision: str | None) -> Path:
-    for file_name in _HUB_FILES:
+def _fetch_first(repo_id: str, files: Iterable[str], revision: str | None = None) -> Path:
+    files = tuple(files)
+    for file_name in files:
         try:
             return hub.fetch(repo_id, file_name, revision=revision)
         except FileNotFoundError:
             continue
     raise WeightsError(
-        f"The hub repository {repo_id} has neither {' nor '.join(_HUB_FILES)}.",
+        f"The hub repository {repo_id} has neither {' nor '.join(files)}.",
         fix="Fetch its weights file yourself and give the path.",
     )
 
@@ -250,18 +331,10 @@ def _stated_in_repository(repo_id: str, revision: str | None) -> InputStatistics
         return None  # `_from_file` says that the statistics are assumed
 
 
-def _is_medicalnet(subject: str) -> WeightsError:
-    return WeightsError(
-        f"{subject} are not available in this version: their network is dilated, and this one would give "
-        "other features than those that were pretrained.",
-        fix="Use imagenet (inflated in 3D), another file, or none.",
-    )
-
-
 def _offline(what: str, url: str, save_as: str, folder: Path | None, error: Exception) -> WeightsError:
     return WeightsError(
         f"The {what} are not on this machine and could not be fetched ({error}).",
-        fix=f"On a machine with internet: `curl -L -o {save_as}.safetensors {url}`. Put the file into the weights "
+        fix=f"On a machine with internet: `curl -L -o {save_as} {url}`. Put the file into the weights "
         f"folder (${WEIGHTS_DIR_VARIABLE}, {_show(folder)}) or give its path as --weights. "
         "Or begin with random weights: --weights none.",
     )

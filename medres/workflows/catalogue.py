@@ -2,19 +2,134 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal, cast
+from typing import Any, Literal, cast
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
 
 from medres.data.phantoms import write_phantoms
 from medres.errors import UsageError
 from medres.runs.atomic import require_writable
 
+#: Side of the input and scans a step that memory is told for, by spatial dims: what a CPU's plan has at most.
+_SIDE = {2: 224, 3: 96}
+_BATCH_SIZE = {2: 16, 3: 4}
 
-def archs(*, spatial_dims: int = 2) -> list[str]:
-    """Return the names of the backbones for images (2) or volumes (3)."""
-    from medres.models.factory import list_archs
 
-    return list_archs(spatial_dims=spatial_dims)
+@dataclass(frozen=True, kw_only=True)
+class ArchRecord:
+    """One backbone.
+
+    Args:
+        name: What to give to ``--arch``.
+        parameters: Number of parameters, with one input channel and without the head.
+        features: Width of the pooled features.
+        weights: What can be given to ``--weights``: ``imagenet``, ``medicalnet``, tags of timm; empty where none is
+            known.
+        memory_bytes: Of training all layers in fp32, about.
+        plugin: Package that it comes from; empty for medres itself.
+    """
+
+    name: str
+    parameters: int
+    features: int
+    weights: tuple[str, ...]
+    memory_bytes: int
+    plugin: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Archs:
+    """All backbones for images or volumes.
+
+    Args:
+        spatial_dims: 2 or 3.
+        shape: Spatial shape of the input that the memory is for.
+        batch_size: Scans a step that the memory is for.
+        records: One for each name.
+    """
+
+    spatial_dims: int
+    shape: tuple[int, ...]
+    batch_size: int
+    records: tuple[ArchRecord, ...]
+
+    @property
+    def names(self) -> list[str]:
+        """Names alone."""
+        return [record.name for record in self.records]
+
+    def summary(self) -> dict[str, Any]:
+        """Return what ``--json`` prints."""
+        return asdict(self)
+
+    def screen(self) -> Table:
+        """Return what the command line prints."""
+        size = "x".join(map(str, self.shape))
+        table = Table(
+            title=f"{len(self.records)} backbones in {self.spatial_dims}D; memory to train all layers, batches of "
+            f"{self.batch_size} at {size}, fp32",
+            box=SIMPLE_HEAD, title_justify="left",
+        )  # fmt: skip
+        table.add_column("name", no_wrap=True)
+        for column in ("parameters", "features", "memory"):
+            table.add_column(column, justify="right", no_wrap=True)
+        table.add_column("pretrained weights")
+        for record in self.records:
+            table.add_row(
+                record.name, f"{record.parameters / 1e6:.1f} M", str(record.features),
+                f"{record.memory_bytes / 2**30:.1f} GiB", _weights_text(record),
+            )  # fmt: skip
+        return table
+
+
+def archs(*, spatial_dims: int = 2, shape: Sequence[int] | None = None, batch_size: int | None = None) -> Archs:
+    """Return the backbones for images (2) or volumes (3) with what they cost and which weights are known.
+
+    Args:
+        spatial_dims: 2 or 3.
+        shape: Spatial shape of the input that the memory is told for; 224 pixels or 96 voxels a side by default.
+        batch_size: Scans a step; 16 images or 4 volumes by default.
+
+    Raises:
+        ModelError: Another number of dimensions, or a plug-in that cannot be loaded.
+        UsageError: The shape or the batch size cannot be.
+    """
+    from medres.models.names import list_archs
+
+    names = list_archs(spatial_dims=spatial_dims)
+    sizes = tuple(shape or (_SIDE[spatial_dims],) * spatial_dims)
+    batch = _BATCH_SIZE[spatial_dims] if batch_size is None else batch_size
+    if len(sizes) != spatial_dims or min((*sizes, batch)) < 1:
+        raise UsageError(
+            f"shape {sizes} with batches of {batch} cannot be.", fix=f"Give {spatial_dims} positive sizes and a batch."
+        )
+    records = tuple(_record(name, spatial_dims, sizes, batch) for name in names)
+    return Archs(spatial_dims=spatial_dims, shape=sizes, batch_size=batch, records=records)
+
+
+def _record(name: str, spatial_dims: int, shape: Sequence[int], batch_size: int) -> ArchRecord:
+    from medres.models.arch_facts import arch_facts
+    from medres.models.plugins import packages_of
+    from medres.models.weights import known_weights
+
+    facts = arch_facts(name, spatial_dims=spatial_dims)
+    return ArchRecord(
+        name=name, parameters=facts.parameters, features=facts.features,
+        weights=known_weights(name, spatial_dims=spatial_dims),
+        memory_bytes=round(facts.training_bytes(shape, batch_size=batch_size)), plugin=", ".join(packages_of(name)),
+    )  # fmt: skip
+
+
+def _weights_text(record: ArchRecord) -> str:
+    if record.plugin:
+        return f"plug-in {record.plugin}"
+    words = [word for word in ("imagenet", "medicalnet") if word in record.weights]
+    tags = len(record.weights) - len(words)
+    return ", ".join([*words, *([f"{tags} tag{'s' if tags > 1 else ''} of timm"] if tags else [])]) or "none known"
 
 
 def phantoms(

@@ -14,7 +14,8 @@ import torch
 from safetensors.torch import save_file
 
 from medres.errors import WeightsError
-from medres.models.checkpoints import hash_note, read_checkpoint, unwrapped
+from medres.models.checkpoints import hash_note, read_checkpoint
+from medres.models.key_styles import unwrapped
 
 TENSORS = {"conv1.weight": torch.randn(4, 3, 3, 3), "bn1.running_mean": torch.randn(4), "fc.bias": torch.randn(2)}
 

@@ -23,7 +23,7 @@ from tests.models.nets import MEAN, STD, random_net, weights_of
         ({"drop_rate": 1.0}, "drop_rate is 1.0"),
         ({"spatial_dims": 1}, "spatial_dims is 1"),
         ({"arch": "resnet51"}, "not known"),
-        ({"weights": "medicalnet"}, "'medicalnet' are not available"),
+        ({"weights": "medicalnet"}, "those of 3D networks"),
     ],
 )
 def test_refusals(options: dict[str, Any], words: str) -> None:

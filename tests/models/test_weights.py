@@ -142,7 +142,7 @@ def test_reasons_for_random_weights() -> None:
     [
         ("imagenet", {"arch": "resnet10", "spatial_dims": 3}, ["no 2D namesake", "--weights none"]),
         ("imagenet", {"arch": "resnet50t"}, ["publishes no ImageNet weights of resnet50t"]),
-        ("medicalnet", {"arch": "resnet50", "spatial_dims": 3}, ["'medicalnet' are not available in this version"]),
+        ("medicalnet", {"arch": "resnet50"}, ["those of 3D networks"]),
         ("resnet18.a1_in1k", {"arch": "resnet50"}, ["are weights of resnet18, not of resnet50", "--arch resnet18"]),
         ("resnet50.a9_in1k", {"arch": "resnet50"}, ["neither a file", "resnet50.a1_in1k"]),
         ("imagnet", {}, ["neither a file", "imagenet"]),
@@ -157,14 +157,6 @@ def test_refusals(weights: str, options: dict[str, object], words: list[str]) ->
     assert all(word in str(caught.value) for word in words), str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["resnet_10.pth", "resnet_50_23dataset.pth"])
-def test_medicalnets_files_are_recognised_and_refused(tmp_path: Path, name: str) -> None:
-    """Their tensors fit the network here, which has another geometry than the one they were trained in."""
-    torch.save({"state_dict": {"module.conv1.weight": torch.zeros(64, 1, 7, 7, 7)}}, tmp_path / name)
-    with pytest.raises(WeightsError, match="MedicalNet's: they are not available in this version"):
-        _resolve(str(tmp_path / name), arch="resnet10", spatial_dims=3)
-
-
 def test_a_given_file_needs_no_weights_folder(net: nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MEDRES_WEIGHTS_DIR", str(tmp_path / "absent"))
     assert _resolve(str(save_net(net, tmp_path / "ours.safetensors"))) is not None
@@ -173,7 +165,7 @@ def test_a_given_file_needs_no_weights_folder(net: nn.Module, tmp_path: Path, mo
 
 
 def test_folders_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match="is a folder"):
+    with pytest.raises(WeightsError, match="neither a run nor a bundle"):
         _resolve(str(tmp_path))
     with pytest.raises(WeightsError, match=r"absent \(weights_dir\) is not a folder"):
         _resolve("imagenet", weights_dir=tmp_path / "absent")

@@ -1,0 +1,92 @@
+"""The table of costs is what the networks measure, and memory is what a real step keeps."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+import torch
+
+from medres import workflows
+from medres.errors import ModelError, UsageError
+from medres.models.arch_facts import ArchFacts, arch_facts, kept_bytes, measure
+from medres.models.arch_table import MEASURED
+from medres.models.factory import create_model
+from medres.models.names import builtin_archs
+
+FAST = [
+    (2, "resnet18"),
+    (2, "resnetv2_50"),
+    (2, "convnext_atto"),
+    (2, "regnety_002"),
+    (2, "densenet121"),
+    (3, "resnet10"),
+]
+ALL = [(dims, arch) for dims in (2, 3) for arch in builtin_archs(spatial_dims=dims)]
+
+
+@pytest.mark.parametrize(
+    ("dims", "arch"), [pytest.param(*case, marks=() if case in FAST else (pytest.mark.slow,)) for case in ALL]
+)
+def test_the_table_is_what_is_measured(dims: int, arch: str) -> None:
+    assert ArchFacts(*MEASURED[dims][arch]) == measure(arch, spatial_dims=dims)
+
+
+def test_the_table_holds_every_name() -> None:
+    for dims in (2, 3):
+        assert list(MEASURED[dims]) == builtin_archs(spatial_dims=dims)
+    assert len(ALL) > 200
+
+
+@pytest.mark.parametrize(
+    ("dims", "arch", "shape"),
+    [(2, "resnet18", (96, 128)), (2, "convnext_atto", (96, 96)), (2, "densenet121", (64, 96)),
+     (2, "regnety_002", (96, 96)), (3, "resnet10", (32, 64, 32))],
+)  # fmt: skip
+def test_memory_is_what_a_real_step_keeps(dims: int, arch: str, shape: tuple[int, ...]) -> None:
+    """On the CPU, at another size and batch than the table was measured with."""
+    torch.manual_seed(0)
+    backbone = create_model(arch, spatial_dims=dims, num_classes=2).backbone.train()
+    kept = kept_bytes(backbone, torch.randn(3, 1, *shape))
+    facts = arch_facts(arch, spatial_dims=dims)
+    with_weights = facts.training_bytes(shape, batch_size=3)
+    alone = facts.training_bytes(shape, batch_size=0)
+    assert with_weights - alone == pytest.approx(kept, rel=0.1)
+    assert alone == 20 * sum(parameter.numel() for parameter in backbone.parameters())
+
+
+def test_archs_of_both_dims() -> None:
+    started = time.monotonic()
+    two, three = workflows.archs(), workflows.archs(spatial_dims=3, shape=(32, 128, 128), batch_size=2)
+    assert time.monotonic() - started < 10
+    assert two.names == builtin_archs(spatial_dims=2)
+    assert (two.shape, two.batch_size, three.shape, three.batch_size) == ((224, 224), 16, (32, 128, 128), 2)
+    by_name = {record.name: record for record in two.records}
+    assert by_name["resnet50"].parameters == pytest.approx(23.5e6, rel=0.01)
+    assert {"imagenet", "resnet50.a1_in1k"} <= set(by_name["resnet50"].weights)
+    assert by_name["resnet50t"].weights == ()
+    assert all(record.memory_bytes > 20 * record.parameters for record in two.records)
+    assert {"imagenet", "medicalnet"} <= set({r.name: r for r in three.records}["resnet50"].weights)
+    assert two.summary()["records"][0]["name"] == two.names[0]
+
+
+def test_the_screen_names_everything() -> None:
+    from rich.console import Console
+
+    console = Console(width=110, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console.print(workflows.archs(spatial_dims=3).screen())
+    text = console.export_text()
+    for words in ("7 backbones in 3D", "96x96x96", "resnet10", "46.2 M", "2048", "GiB", "medicalnet"):
+        assert words in text
+    assert max(map(len, text.splitlines())) <= 110
+
+
+@pytest.mark.parametrize("options", [{"shape": (64,)}, {"shape": (0, 64)}, {"batch_size": 0}])
+def test_impossible_sizes(options: dict[str, object]) -> None:
+    with pytest.raises(UsageError, match="cannot be"):
+        workflows.archs(**options)
+
+
+def test_dimensions() -> None:
+    with pytest.raises(ModelError, match="spatial_dims is 4"):
+        workflows.archs(spatial_dims=4)
