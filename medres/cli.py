@@ -34,6 +34,8 @@ app = typer.Typer(
 )
 track = typer.Typer(name="track", help="MLflow tracking of runs.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(track)
+weights_app = typer.Typer(name="weights", help="Pretrained weights.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(weights_app)
 
 Text = str | None
 Number = int | None
@@ -65,7 +67,12 @@ Near = Annotated[Text, typer.Option(help="Near copies: group (one side of every 
 Exclude = Annotated[
     list[str] | None, typer.Option(help="Leave out the scans with this finding. May be given several times.")
 ]
-Weights = Annotated[Text, typer.Option(help="auto, imagenet, none, a timm tag, hf-hub:NAME or a file. Default: auto.")]
+Weights = Annotated[
+    Text,
+    typer.Option(
+        help="auto, imagenet, medicalnet (3D), none, a timm tag, hf-hub:NAME, a file or a run. Default: auto."
+    ),
+]
 WeightsDir = Annotated[File, typer.Option(help="Weights for offline use. Default: $MEDRES_WEIGHTS_DIR.")]
 Recipe = Annotated[Text, typer.Option(help="auto, linear-probe, lp-ft, gradual, partial or full. Default: auto.")]
 Dims = Annotated[Text, typer.Option(help="auto, 2 or 3. Default: auto.")]
@@ -255,13 +262,13 @@ def archs(
     json_: Json = False,
     debug: Debug = False,
 ) -> None:
-    """List the backbones."""
+    """List the backbones: parameters, features, known weights, memory of a training step."""
 
     def work() -> Any:
         from medres import workflows
 
-        names = workflows.archs(spatial_dims=dims)
-        return names if json_ else "\n".join(names)
+        found = workflows.archs(spatial_dims=dims)
+        return found.summary() if json_ else found.screen()
 
     _answer(work, debug=debug, as_json=json_)
 
@@ -292,6 +299,29 @@ def phantoms(
         )  # fmt: skip
 
     _answer(work, debug=debug, as_json=False)
+
+
+@weights_app.command("fetch")
+def weights_fetch(
+    arch: Annotated[str, typer.Argument(help="Backbone, such as resnet50.")],
+    to: Annotated[Path, typer.Option(help="Folder to carry to the machine without internet ($MEDRES_WEIGHTS_DIR).")],
+    weights: Annotated[str, typer.Option(help="imagenet, medicalnet, a timm tag or hf-hub:NAME.")] = "imagenet",
+    dims: Annotated[int, typer.Option(help="2 or 3.", min=2, max=3)] = 2,
+    json_: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Download weights for a machine without internet, check them, and print their SHA-256.
+
+    Example: medres weights fetch resnet50 --to weights/
+    """
+
+    def work() -> Any:
+        from medres import workflows
+
+        fetched = workflows.fetch_weights(arch, to=to, weights=weights, dims=dims)
+        return fetched.summary() if json_ else fetched.screen()
+
+    _answer(work, debug=debug, as_json=json_)
 
 
 @track.command("sync")

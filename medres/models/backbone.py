@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from medres.errors import ModelError
+from medres.models.cpu_bf16 import guard_convolutions
 
 #: Stages of every network, from input to output. Pooling runs with what lies before the head; where a net normalises
 #: its pooled features (ConvNeXt), the parameters of that belong to layer4.
@@ -58,6 +59,7 @@ class Backbone(nn.Module):
     ) -> None:
         super().__init__()
         self.net = nn.ModuleDict(net)
+        guard_convolutions(self.net)
         self.parts = {part: tuple(parts[part]) for part in _PARTS}
         self.arch = arch
         self.spatial_dims = spatial_dims

@@ -31,7 +31,7 @@ class TrainedMember:
 
     Args:
         checkpoint: Its tensors, classifier included.
-        source: Name of the run and the fold, without any path.
+        source: First digits of the weights' SHA-256 and the fold; no name, no path.
         statistics: Of the input that it was trained with.
         notes: What a user should know of it.
     """
@@ -83,7 +83,8 @@ def read_trained(bundle: Path, *, fold: int | None, arch: str, spatial_dims: int
     if checkpoint.sha256 != member["sha256"]:
         raise WeightsError(f"{member['file']} of {_name(bundle)} was changed after it was written.", fix=_AGAIN)
     return TrainedMember(
-        checkpoint=checkpoint, source=f"{_name(bundle)} (medres, fold {member['fold']})",
+        # not the folder's name, which somebody elsewhere chose and which goes into bundles and MLflow
+        checkpoint=checkpoint, source=f"medres run {checkpoint.sha256[:8]}, fold {member['fold']}",
         statistics=_statistics(bundle), notes=_notes(manifest, fold),
     )  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""The verbs, wiring and nothing else: finetune, inspect, predict, register, archs, phantoms, track_sync."""
+"""The verbs, wiring and nothing else: finetune, inspect, predict, register, fetch_weights, archs, phantoms, track_sync."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ def test_a_run_is_taken_bit_for_bit(run: Path, place: str) -> None:
     inner, fold = PLACES[place]
     weights = resolve_weights(str(run / inner), arch="resnet18", spatial_dims=2)
     assert weights is not None
-    assert weights.source == f"ct-nodules (medres, fold {fold})"
+    assert weights.source == f"medres run {weights.sha256[:8]}, fold {fold}"
     assert weights.sha256 == sha256_of(run / "model" / f"member_{fold}.safetensors")
     assert (weights.mean, weights.std, weights.input_size) == ((0.5,), (0.5,), 32)
     assert str(run.parent) not in " ".join((weights.source, *weights.notes))

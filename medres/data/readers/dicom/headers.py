@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
+import os
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,8 +13,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from medres.data.readers.dicom.elements import Dataset, is_dicom, number, quiet_pydicom, raw_bytes, text, texts, whole
+from medres.data.readers.dicom.elements import Dataset, is_dicom, number, raw_bytes, tag_of, text, texts, whole
 from medres.data.readers.dicom.frames import Frame, read_frames
+from medres.data.readers.dicom.quiet import quietly
 from medres.data.readers.limits import MAX_DEFLATE_RATIO
 from medres.errors import UnreadableScanError
 
@@ -151,8 +154,8 @@ def read_header(path: Path, content: bytes | None = None) -> Header | None:
         head = stream.read(2048)
         if not is_dicom(head[:352]):
             return None
-        num_bytes = stream.seek(0, io.SEEK_END)
-        with explained():
+        num_bytes = os.fstat(stream.fileno()).st_size if content is None else len(content)
+        with explained(), quietly():
             dataset, has_pixels, cut_off = _parse(stream, head, num_bytes)
             header = _header(dataset)
     has_pixels = has_pixels and header.rows > 0 and header.columns > 0
@@ -167,7 +170,8 @@ def opened(path: Path, content: bytes | None) -> Iterator[BinaryIO]:
     if content is not None:
         yield io.BytesIO(content)
         return
-    with path.open("rb") as stream:
+    # most headers in one read: each one may hand the interpreter to another thread
+    with path.open("rb", buffering=2**16) as stream:
         yield stream
 
 
@@ -223,13 +227,21 @@ _FIX = "Copy or export the file again."
 
 def _parse(stream: BinaryIO, head: bytes, num_bytes: int) -> tuple[Dataset, bool, bool]:
     """Return the header, whether pixels follow it, and whether it is cut off."""
+    import pydicom
+
     refuse_deflate_bomb(stream, head, num_bytes)
     stream.seek(0)
-    tags: list[object] = [*_KEYWORDS, _SIEMENS_MOSAIC]
-    dataset = quiet_pydicom().dcmread(stream, stop_before_pixels=True, force=True, specific_tags=tags)
+    dataset = pydicom.dcmread(stream, stop_before_pixels=True, force=True, specific_tags=_tags())
     # the stream stands before the pixels; at its end where there are none; behind it where a skipped one is cut off
     cut_off = stream.tell() > num_bytes or any(map(_is_short, (*dataset.file_meta.values(), *dataset.values())))
     return dataset, _DEFLATED in head or stream.tell() < num_bytes, cut_off
+
+
+@functools.cache
+def _tags() -> list[Any]:
+    from pydicom.tag import Tag
+
+    return [*map(tag_of, _KEYWORDS), Tag(_SIEMENS_MOSAIC)]
 
 
 def _is_short(element: Any) -> bool:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib.util
 import itertools
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from medres.data.readers.dicom.codestreams import require_claimed_size
-from medres.data.readers.dicom.elements import Dataset, quiet_pydicom, raw_bytes, text, whole
+from medres.data.readers.dicom.elements import Dataset, raw_bytes, tag_of, text, whole
 from medres.data.readers.dicom.headers import Header, explained, opened, refuse_deflate_bomb
 from medres.data.readers.dicom.planes import Plane
+from medres.data.readers.dicom.quiet import quietly
 from medres.data.readers.limits import require_reasonable_size
 from medres.data.readers.nifti import scaled
 from medres.errors import UnreadableScanError
@@ -67,7 +70,10 @@ def read_values(planes: Sequence[Plane]) -> Pixels:
     Raises:
         UnreadableScanError: Pixels are missing, damaged, too many, or their decoder is not installed.
     """
-    stored = _read_stored(planes)
+    import pydicom.pixels  # noqa: F401  # with the decoders, whose logs are muted below
+
+    with quietly():
+        stored = _read_stored(planes)
     padded = _padded(stored, planes)
     for pixels, plane in zip(stored, planes, strict=True):
         _invert(pixels, plane.header)
@@ -77,9 +83,15 @@ def read_values(planes: Sequence[Plane]) -> Pixels:
     return values
 
 
-def digest(plane: Plane) -> bytes:
-    """Return a digest of a plane's values: equal for pixel-identical images."""
-    values = np.ascontiguousarray(read_values([plane]))
+def digest(plane: Plane, *, alone: bool = False) -> bytes:
+    """Return a digest of a plane's values: equal for pixel-identical images.
+
+    Args:
+        plane: One of a series.
+        alone: Its file is the only one, so that an error need not name it.
+    """
+    with _named_file(plane.header, alone=alone):
+        values = np.ascontiguousarray(read_values([plane]))
     return hashlib.sha256(f"{values.dtype} {values.shape}".encode() + values.tobytes()).digest()
 
 
@@ -108,13 +120,20 @@ def _decoded(planes: Sequence[Plane]) -> Iterator[Pixels]:
     """Decode planes in order; a file is opened once for all its planes that follow each other."""
     for _, group in itertools.groupby(planes, key=lambda plane: id(plane.header)):
         wanted = list(group)
-        try:
+        with _named_file(wanted[0].header, alone=len(wanted) == len(planes)):
             yield from _decoded_file(wanted[0].header, [plane.frame.number for plane in wanted])
-        except UnreadableScanError as error:
-            if wanted[0].header.content is not None or len(wanted) == len(planes):  # which the caller names
-                raise
-            found = f"holds {wanted[0].header.path.name}, which {error.problem}"
-            raise UnreadableScanError(found, fix=error.fix, code=error.code) from error.__cause__
+
+
+@contextmanager
+def _named_file(header: Header, *, alone: bool) -> Iterator[None]:
+    """Say which file of a series is at fault; the only one is named by the caller, and bytes have no name."""
+    try:
+        yield
+    except UnreadableScanError as error:
+        if alone or header.content is not None:
+            raise
+        found = f"holds {header.path.name}, which {error.problem}"
+        raise UnreadableScanError(found, fix=error.fix, code=error.code) from error.__cause__
 
 
 def _decoded_file(header: Header, numbers: list[int]) -> Iterator[Pixels]:
@@ -154,12 +173,19 @@ _COLORS = ("RGB", "PALETTE COLOR", "YBR_RCT", "YBR_ICT", "ARGB")
 
 
 def _read_dataset(header: Header) -> Dataset:
+    import pydicom
+
     with opened(header.path, header.content) as stream, explained():
         refuse_deflate_bomb(stream, stream.read(2048), header.num_bytes)
         stream.seek(0)
-        dataset = quiet_pydicom().dcmread(stream, force=True, specific_tags=_KEYWORDS)
+        dataset = pydicom.dcmread(stream, force=True, specific_tags=_tags())
         _fill_in(dataset, header)
     return dataset
+
+
+@functools.cache
+def _tags() -> list[Any]:
+    return [tag_of(keyword) for keyword in _KEYWORDS]
 
 
 def _fill_in(dataset: Dataset, header: Header) -> None:
@@ -261,10 +287,7 @@ _SPARE_BYTES = 128
 
 
 def _declared_bytes(dataset: Dataset) -> int:
-    from pydicom.datadict import tag_for_keyword
-
-    for keyword in _KEYWORDS[:3]:
-        tag = tag_for_keyword(keyword)
+    for tag in _tags()[:3]:
         if tag in dataset:
             return int(getattr(dataset.get_item(tag), "length", 0))
     return 0

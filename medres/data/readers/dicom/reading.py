@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -167,8 +168,9 @@ def _read_film(planes: Sequence[Plane], rules: ReadingRules) -> tuple[ScanImage,
 
 def _read_volume(planes: Sequence[Plane], rules: ReadingRules) -> tuple[ScanImage, tuple[str, ...]]:
     volumes, num_copies = [], 0
+    pixels_of = partial(digest, alone=len({id(plane.header) for plane in planes}) == 1)
     for stack in split_stacks(planes):
-        found, copies = split_volumes(split_places(stack), pixels_of=digest)
+        found, copies = split_volumes(split_places(stack), pixels_of=pixels_of)
         volumes += found
         num_copies += copies
     index = _require_volume(rules, num_volumes=len(volumes), what="volume")
