@@ -28,12 +28,15 @@ lint: $(INSTALLED)
 	$(BIN)/lint-imports --cache-dir .import_linter_cache
 	$(BIN)/codespell medres tests docs pipelines configs README.md
 
-# what is left out (slow, gpu) is counted in pytest's last line as "deselected"; `make test-all` runs it
+# one worker a core, each with one thread: two workers that both use two cores are up to ten times slower (OpenMP spins)
+PARALLEL := OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --maxprocesses 4
+
+# how many tests were left out (slow, gpu) stands in one of pytest's last lines; `make test-all` runs them
 test: lint
-	$(BIN)/pytest -m "not slow and not gpu"
+	$(PARALLEL) -m "not slow and not gpu"
 
 test-all: lint
-	$(BIN)/pytest -m "not gpu"
+	$(PARALLEL) -m "not gpu"
 
 test-gpu: $(INSTALLED)
 	$(BIN)/pytest -m gpu

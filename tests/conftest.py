@@ -4,11 +4,52 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("DO_NOT_TRACK", "true")
+
+_LEFT_OUT = pytest.StashKey[int]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Begin to count what is left out."""
+    config.stash[_LEFT_OUT] = 0
+    if config.pluginmanager.hasplugin("xdist"):
+        config.pluginmanager.register(_Workers(config))
+
+
+def pytest_deselected(items: list[pytest.Item]) -> None:
+    """Count, in this process, what its options leave out."""
+    if items:
+        items[0].config.stash[_LEFT_OUT] += len(items)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Hand the count of a worker to the process that reports."""
+    output = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output["left_out"] = session.config.stash[_LEFT_OUT]
+
+
+class _Workers:
+    """All workers collect the same tests: the count of one is the count."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        """Take the count of a worker that has finished."""
+        self._config.stash[_LEFT_OUT] = getattr(node, "workeroutput", {}).get("left_out", 0)
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """Say how many tests were left out: pytest-xdist does not."""
+    terminalreporter.write_line(f"left out by options: {config.stash[_LEFT_OUT]} tests (make test-all, make test-gpu)")
+
 
 SHARED = Path(__file__).parents[2] / "shared"
 

@@ -12,7 +12,7 @@ import functools
 import logging
 import threading
 import warnings
-from collections.abc import Hashable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -70,7 +70,7 @@ _NO_WARNINGS: Any = ("ignore", None, Warning, _AnyModule(), 0)
 
 def _install(config: Any) -> None:
     """Put in place what is not: a host may import more, and set or restore its filters of warnings at any time."""
-    kind = type(config.settings)
+    kind: Any = type(config.settings)
     if not hasattr(kind, "of_medres"):
         with _installing:
             config.settings.__class__ = _lenient(kind, config.IGNORE)
@@ -82,9 +82,9 @@ def _install(config: Any) -> None:
 
 
 @functools.cache
-def _lenient(kind: Hashable, ignore: int) -> type:
+def _lenient(kind: Any, ignore: int) -> type:
     """Return pydicom's class of settings, whose mode of validation is `ignore` while the thread reads for medres."""
-    own: property = kind.reading_validation_mode  # type: ignore[attr-defined]
+    own: property = kind.reading_validation_mode
 
     def mode(settings: Any) -> Any:
         return ignore if _reads() else own.__get__(settings)
