@@ -13,7 +13,7 @@ from pathlib import Path
 from medres.data.content import placed_hash
 from medres.data.image import ScanImage
 from medres.data.readers import read_scan
-from medres.data.readers.rules import ReadingRules
+from medres.data.readers.rules import MaskRules, ReadingRules
 from medres.data.regions import crop_to_region
 from medres.data.sequences import stack_sequences
 from medres.data.statistics import ScanStatistics, what_it_looks_like
@@ -78,7 +78,7 @@ def read_mask(scan: Scan) -> ScanImage | None:
     Raises:
         UnreadableScanError: Naming the file.
     """
-    return None if scan.mask is None else read_scan(scan.mask)
+    return None if scan.mask is None else read_scan(scan.mask, rules=MaskRules())
 
 
 def scan_files(scan: Scan) -> tuple[Path, ...]:

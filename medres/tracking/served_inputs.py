@@ -19,7 +19,7 @@ from typing import Any
 
 from medres.data.image import ScanImage
 from medres.data.readers import read_scan, read_scan_bytes
-from medres.data.readers.rules import ReadingRules
+from medres.data.readers.rules import MaskRules, ReadingRules
 from medres.data.sample import assemble_sample
 from medres.errors import MedresError, UnreadableScanError
 from medres.tracking.mlflow_api import ColSpec, Schema
@@ -126,7 +126,7 @@ def _assembled(row: Mapping[str, Any], rules: ReadingRules) -> ScanImage:
     if rules.roi_size_mm is None:
         return assemble_sample(images, rules=rules)
     center = _center(row)
-    mask = _read(row, "mask", "mask_path", ReadingRules(), NEEDS_REGION) if center is None else None
+    mask = _read(row, "mask", "mask_path", MaskRules(), NEEDS_REGION) if center is None else None
     return assemble_sample(images, rules=rules, center_ras_mm=center, mask=mask)
 
 

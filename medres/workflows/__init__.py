@@ -1,4 +1,4 @@
-"""The verbs, wiring and nothing else: finetune, inspect, predict, register, fetch_weights, archs, phantoms, track_sync."""
+"""The verbs, wiring and nothing else; the command line has them under the same names."""
 
 from __future__ import annotations
 

@@ -25,6 +25,7 @@ from medres.preprocessing.preprocessor import Preprocessor
 from medres.runs.folder import RunFolder
 from medres.runs.progress import Progress
 from medres.workflows.study import Study
+from medres.workflows.transfer import refuse_seen_scans
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +76,7 @@ def make_design(config: FinetuneConfig, study: Study, folder: RunFolder, progres
     weights = resolve_weights(
         config.weights, arch=config.arch, spatial_dims=spatial_dims, weights_dir=config.weights_dir
     )
+    refuse_seen_scans(config.weights, study.table, study.folding)
     backbone = backbone_facts(config.arch, spatial_dims=spatial_dims, weights=weights)
     if given:
         check_plan(given, fingerprint=study.fingerprint, backbone=backbone)

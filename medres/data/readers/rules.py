@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import pydantic
 
@@ -29,9 +29,23 @@ class ReadingRules(Document):
         (40.0, 40.0, 40.0)
     """
 
+    #: Whether an object that marks parts of other images (a DICOM segmentation) is read: as a mask, never as a scan.
+    takes_segmentations: ClassVar[bool] = False
+
     volume: int | None = pydantic.Field(default=None, ge=0)
     series: str | None = None
     gantry_tilt: Literal["correct", "refuse"] = "correct"
     uneven_slices: Literal["resample", "refuse"] = "resample"
     sequences: tuple[str, ...] = ()
     roi_size_mm: tuple[_Millimetres, _Millimetres, _Millimetres] | None = None
+
+
+class MaskRules(ReadingRules):
+    """How a file becomes the mask of a region of interest: as it would become a scan; or it is a segmentation object.
+
+    Example:
+        >>> MaskRules().takes_segmentations, ReadingRules().takes_segmentations
+        (True, False)
+    """
+
+    takes_segmentations: ClassVar[bool] = True

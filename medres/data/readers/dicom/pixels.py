@@ -258,6 +258,20 @@ class _explained_decoding:  # noqa: N801  # a context manager, used like a funct
         ) from None
 
 
+def require_decodable(dataset: Dataset, header: Header) -> None:
+    """Compare the pixels' bytes with what the header claims, and see whether their decoder is installed.
+
+    Args:
+        dataset: With its pixels, as they lie in the file.
+        header: Of the same file.
+
+    Raises:
+        UnreadableScanError: Pixels are missing, cut off or of another size, or cannot be decoded.
+    """
+    decoder = _decoder(_transfer_syntax(dataset))
+    _require_whole(dataset, header, compressed=decoder.UID.is_encapsulated)
+
+
 def _require_whole(dataset: Dataset, header: Header, *, compressed: bool) -> None:
     """Compare the pixels' bytes with what the header claims, before a decoder believes it."""
     content = next(filter(None, (raw_bytes(dataset, word) for word in _KEYWORDS[:3])), None)

@@ -16,6 +16,7 @@ from medres.data.readers.dicom.headers import Header, read_header
 from medres.data.readers.dicom.pixels import Pixels, digest, is_inverted, read_values
 from medres.data.readers.dicom.placing import placed
 from medres.data.readers.dicom.planes import Plane, planes_of, split_places, split_stacks, split_volumes
+from medres.data.readers.dicom.segmentation import marks_regions, read_segmentation
 from medres.data.readers.placement import place_volume, plausible_spacing
 from medres.data.readers.rules import ReadingRules
 from medres.data.readers.voxels import make_image
@@ -71,15 +72,17 @@ def read_dicom_bytes(content: bytes, *, rules: ReadingRules) -> ScanImage:
         UnreadableScanError: It is not DICOM, damaged, or no scan.
     """
     header = read_header(Path("file"), content)
-    # one file needs no choosing: the pattern is for studies
-    return read_chosen(grouped([header] if header is not None else []), rules=rules.model_copy(update={"series": None}))
+    groups = grouped([header] if header is not None else [])
+    _require_any(groups)
+    return _read_group(*groups[0], rules=rules)  # one file needs no choosing: the pattern is for studies
 
 
 def read_chosen(groups: Grouped, *, rules: ReadingRules) -> ScanImage:
     """Choose among the series of one patient and read the one chosen, with a note where there were several."""
     require_one_patient(groups)
-    if not groups:
-        raise UnreadableScanError("holds no DICOM image", fix="Check the folder.", code="no-series")
+    _require_any(groups)
+    if rules.takes_segmentations:
+        _require_one_object(groups)
     if len(groups) == 1 and rules.series is None:
         return _read_group(*groups[0], rules=rules)
     choice = choose_series([series for series, _ in groups], pattern=rules.series)
@@ -115,9 +118,25 @@ def _groups(files: Sequence[Path]) -> Grouped:
         raise UnreadableScanError(f"holds {path.name}, which {error.problem}", fix=error.fix, code=error.code)
     groups = grouped(headers)
     require_one_patient(groups)
+    _require_any(groups)
+    return groups
+
+
+def _require_any(groups: Grouped) -> None:
     if not groups:
         raise UnreadableScanError("holds no DICOM image", fix="Check the folder.", code="no-series")
-    return groups
+
+
+def _require_one_object(groups: Grouped) -> None:
+    """Refuse a mask beside its scan, and several: the scan would be read as the mask, or one mask be lost."""
+    headers = [header for _, group in groups for header in group]
+    num_marking = sum(map(marks_regions, headers))
+    if num_marking and len(headers) > 1:
+        raise UnreadableScanError(
+            f"holds {num_marking} file(s) that mark a region (segmentation, contours) among {len(headers)} DICOM files",
+            fix="Name the file of the one that is the mask.",
+            code="several-series",
+        )
 
 
 def _choice_notes(choice: SeriesChoice) -> tuple[str, ...]:
@@ -130,7 +149,9 @@ def _choice_notes(choice: SeriesChoice) -> tuple[str, ...]:
 
 
 def _read_group(series: DicomSeries, headers: Sequence[Header], *, rules: ReadingRules) -> ScanImage:
-    _require_scan(series)
+    if rules.takes_segmentations and marks_regions(headers[0]):
+        return read_segmentation(headers[0])
+    _require_scan(series, rules)
     planes = planes_of(headers)
     if len(planes) == 1:
         image = _read_image(planes[0])
@@ -143,7 +164,11 @@ def _read_group(series: DicomSeries, headers: Sequence[Header], *, rules: Readin
     return replace(image, modality=series.modality or None, notes=(*notes, *image.notes, *_header_notes(headers)))
 
 
-def _require_scan(series: DicomSeries) -> None:
+def _require_scan(series: DicomSeries, rules: ReadingRules) -> None:
+    if series.kind == "localizer":  # a scan only where it is asked for, as in choosing
+        problem = choose_series([series], pattern=rules.series).problem
+        if problem is not None:
+            raise problem
     if series.kind == "mosaic":
         raise UnreadableScanError(
             "is a mosaic: one image that shows all slices of a volume side by side",
