@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from medres.data.folds import Folding
+from medres.data.folds import Folding, patient_groups
 from medres.data.table import ScanTable
 from medres.evaluation.evaluate import evaluate_predictions
 from medres.finetuning.cross_validation import Scored
@@ -84,7 +84,8 @@ def _block(table: ScanTable, parts: Sequence[Scored], *, seed: int, num_resample
         np.concatenate([part.probabilities for part in parts]),
         table.class_indices[rows],
         classes=table.classes,
-        patients=[scan.patient_id for scan in scans],
+        # patients who share a scan (or a near copy) are no two independent people: they are drawn together
+        patients=[str(group) for group in patient_groups(table)[rows]],
         units=None if table.unit_column is None else [scan.unit or scan.sample_id for scan in scans],
         priors=np.concatenate([np.tile(part.priors, (len(part.rows), 1)) for part in parts]),
         seed=seed,

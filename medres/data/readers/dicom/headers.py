@@ -150,17 +150,17 @@ def read_header(path: Path, content: bytes | None = None) -> Header | None:
         UnreadableScanError: It is DICOM and damaged.
         OSError: It cannot be opened.
     """
-    with opened(path, content) as stream:
+    with quietly(), opened(path, content) as stream:
         head = stream.read(2048)
         if not is_dicom(head[:352]):
             return None
         num_bytes = os.fstat(stream.fileno()).st_size if content is None else len(content)
-        with explained(), quietly():
+        with explained():
             dataset, has_pixels, cut_off = _parse(stream, head, num_bytes)
             header = _header(dataset)
-    has_pixels = has_pixels and header.rows > 0 and header.columns > 0
-    header = replace(header, path=path, content=content, num_bytes=num_bytes, has_pixels=has_pixels)
-    _require_pixels(header, cut_off=cut_off)
+        has_pixels = has_pixels and header.rows > 0 and header.columns > 0
+        header = replace(header, path=path, content=content, num_bytes=num_bytes, has_pixels=has_pixels)
+        _require_pixels(header, cut_off=cut_off)
     return header
 
 

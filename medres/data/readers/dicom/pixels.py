@@ -142,7 +142,8 @@ def _decoded_file(header: Header, numbers: list[int]) -> Iterator[Pixels]:
     dataset = _read_dataset(header)
     syntax = _transfer_syntax(dataset)
     decoder = _decoder(syntax)
-    _require_whole(dataset, header, compressed=decoder.UID.is_encapsulated)
+    with explained():
+        _require_whole(dataset, header, compressed=decoder.UID.is_encapsulated)
     # all frames in one go where all are wanted in order: a single one is found by walking through those before it
     indices = None if numbers == list(range(len(header.frames))) else numbers
     with _explained_decoding(decoder):

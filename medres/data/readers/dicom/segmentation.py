@@ -55,9 +55,10 @@ def read_segmentation(header: Header) -> ScanImage:
         )
     with quietly() as pydicom:
         dataset = _read_dataset(pydicom, header)
+        thickness = _thickness(dataset)  # before highdicom makes its own types of it
         with _explained_volume():
-            volume = _volume_of(dataset, header)
-            affine = _affine(volume, dataset)
+            volume = _volume_of(dataset)
+            affine = _affine(volume, thickness)
     place = place_volume(affine)
     voxels = volume.array.T[np.newaxis]
     return make_image(voxels, affine=place.affine, spacing_mm=place.spacing_mm, modality="SEG")
@@ -68,7 +69,7 @@ def _read_dataset(pydicom: Any, header: Header) -> Dataset:
         refuse_deflate_bomb(stream, stream.read(2048), header.num_bytes)
         stream.seek(0)
         dataset = pydicom.dcmread(stream, force=True)
-    require_decodable(dataset, header)
+        require_decodable(dataset, header)
     if (whole(dataset, "NumberOfFrames") or 1) != len(header.frames):
         raise UnreadableScanError(
             f"claims {text(dataset, 'NumberOfFrames')} frames and describes {len(header.frames)}",
@@ -78,7 +79,7 @@ def _read_dataset(pydicom: Any, header: Header) -> Dataset:
     return dataset
 
 
-def _volume_of(dataset: Dataset, header: Header) -> Any:
+def _volume_of(dataset: Dataset) -> Any:
     """Return highdicom's volume, whose array ``(K, rows, columns)`` holds numbers of segments."""
     from highdicom.seg import Segmentation
 
@@ -117,12 +118,12 @@ def _halves(segmentation: Any, tolerance: dict[str, float]) -> Any:
     return volume.get_channel(ReferencedSegmentNumber=index).with_array(union)
 
 
-def _affine(volume: Any, dataset: Dataset) -> npt.NDArray[np.float64]:
-    """Return the affine of ``(column, row, slice)`` to RAS mm."""
+def _affine(volume: Any, thickness: float | None) -> npt.NDArray[np.float64]:
+    """Return the affine of ``(column, row, slice)`` to RAS mm; a single slice is as thick as it says, else 1 mm."""
     affine = np.array(volume.affine, dtype=np.float64)[:, [2, 1, 0, 3]]
     affine[:2] *= -1  # highdicom counts to the left and back, as DICOM does
     if volume.spatial_shape[0] == 1:
-        affine[:3, 2] *= (_thickness(dataset) or 1.0) / np.linalg.norm(affine[:3, 2])
+        affine[:3, 2] *= (thickness or 1.0) / np.linalg.norm(affine[:3, 2])
     return affine
 
 

@@ -137,3 +137,27 @@ def _item(**tags) -> Dataset:
     for keyword, value in tags.items():
         setattr(made, keyword, value)
     return made
+
+
+def segmentation(paths, mask, *, kind="BINARY", num=None):
+    """A Segmentation object by highdicom of the slices at `paths`; ``(slices, rows, columns[, segments])``."""
+    from highdicom.seg import SegmentDescription, Segmentation
+    from highdicom.sr.coding import CodedConcept
+
+    code = CodedConcept("49755003", "SCT", "Morphologically abnormal structure")
+    num = num or (mask.shape[3] if mask.ndim == 4 else 1)
+    described = [
+        SegmentDescription(segment_number=number + 1, segment_label=f"lesion {number}", algorithm_type="MANUAL",
+                           segmented_property_category=code, segmented_property_type=code)
+        for number in range(num)
+    ]  # fmt: skip
+    sources = [pydicom.dcmread(path) for path in paths]
+    for source in sources:
+        source.FrameOfReferenceUID, source.StudyID, source.AccessionNumber = "1.2.3.9", "", ""
+        source.StudyDate, source.StudyTime, source.PatientBirthDate, source.PatientSex = "20200101", "1200", "", ""
+        source.ReferringPhysicianName, source.PositionReferenceIndicator, source.SliceThickness = "", "", PITCH
+    return Segmentation(
+        source_images=sources, pixel_array=mask, segmentation_type=kind, segment_descriptions=described,
+        series_instance_uid="1.2.77", series_number=9, sop_instance_uid=pydicom.uid.generate_uid(), instance_number=1,
+        manufacturer="medres", manufacturer_model_name="tests", software_versions="1", device_serial_number="1",
+    )  # fmt: skip
