@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -346,6 +347,9 @@ def run() -> None:
     """Run the command line and leave with its exit code."""
     # a batch system ends a job with SIGTERM: leave through the same doors as an error, so that no run stays open
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a file name that the terminal cannot show must not end a report
+            stream.reconfigure(errors="backslashreplace")
     app()
 
 
@@ -397,7 +401,9 @@ def _answer(work: Callable[[], Any], *, debug: bool, as_json: bool) -> None:
 
 def _print(answer: Any, *, as_json: bool) -> None:
     if as_json:
-        typer.echo(json.dumps(answer, indent=1, ensure_ascii=False))
+        # escapes of JSON where the terminal has not all characters; UTF-8 has, but for names that are no text
+        encoding = (getattr(sys.stdout, "encoding", None) or "utf-8").lower().replace("-", "")
+        typer.echo(json.dumps(answer, indent=1, ensure_ascii=encoding != "utf8"))
         return
     from rich.console import Console
 

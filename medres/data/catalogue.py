@@ -117,6 +117,9 @@ _LABELS: Mapping[str, Kind] = {
     "id-lookalike": Kind("warning", "Patient ids differ by more than leading zeros, case and blanks."),
     "patient-mismatch": Kind("warning", "The table and the DICOM header name the same patient."),
     "patient-shared": Kind("warning", "Patient ids in DICOM headers tell patients apart."),
+    "id-rounded": Kind("error", "Patient ids have all their digits."),
+    "name-not-text": Kind("error", "Names of files and folders are text (UTF-8)."),
+    "too-few-patients": Kind("error", "The data can be divided into folds."),
 }
 
 _LEAKAGE: Mapping[str, Kind] = {

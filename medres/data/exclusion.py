@@ -77,6 +77,17 @@ def without_excluded(table: ScanTable, excluded: Mapping[str, Sequence[str]]) ->
     return replace(table, scans=left, findings=findings)
 
 
+def without_known(table: ScanTable, codes: Sequence[str]) -> ScanTable:
+    """Return the table without the scans to leave out for findings of the source, which are known before any is read.
+
+    Raises:
+        DataError: No scan is left, or none of a class.
+        UsageError: No finding has one of the codes.
+    """
+    require_known_codes(codes)
+    return without_excluded(table, excluded_scans(table, table.findings, codes))
+
+
 def _left_out(table: ScanTable, finding: Finding) -> tuple[str, ...]:
     if finding.code in _COPIES:
         return finding.samples[1:]

@@ -262,4 +262,11 @@ def _too_few(table: ScanTable, groups: Groups, *, num_parts: int, rule: str, see
     largest = min(num_parts - 1, *numbers.values())
     works = next((k for k in range(largest, 1, -1) if _equal_parts(groups, k, seed) is not None), None)
     fix = f"Use --folds {works}, the most that works, or add {patients}." if works else f"Add {patients} of that class."
+    if all(number < 2 for number in numbers.values()):  # a folder a patient, taken for a folder a class
+        by_folder = table.source.startswith("class folders")
+        fix += (
+            " If the folders are patients and not classes, give their labels in a table (--labels)."
+            if by_folder
+            else " A number is no class: group it, or name another column with --label-column."
+        )
     return DataError(problem, fix=fix)

@@ -26,6 +26,8 @@ Group = Sequence[Scan]
 # What is scored comes first: of a group of copies it is the one to keep.
 _SPLIT_ORDER = {"test": 0, "val": 1, "train": 2, None: 3}
 _MAX_NAMED = 10
+# Excel shows 123456789012 as 1,23457E+11 and saves what it shows
+_ROUNDED = re.compile(r"\d([.,]\d+)?E\+\d{2,}")
 
 
 def leakage_findings(table: ScanTable, *, near: Iterable[NearGroup] = ()) -> Iterator[Finding]:
@@ -48,6 +50,7 @@ def leakage_findings(table: ScanTable, *, near: Iterable[NearGroup] = ()) -> Ite
     yield from _near(table, {group.members: group for group in near})
     yield from _two_labels(table)
     yield from _lookalike_ids(table)
+    yield from _rounded_ids(table)
 
 
 def lookalike_key(patient_id: str) -> str:
@@ -160,6 +163,20 @@ def _lookalike_ids(table: ScanTable) -> Iterator[Finding]:
                 scans,
                 f"Patients {' and '.join(map(repr, ids))} are taken as different patients.",
                 "If they are one patient (a spreadsheet drops leading zeros), give them one id.",
+            )
+
+
+def _rounded_ids(table: ScanTable) -> Iterator[Finding]:
+    if not table.patients_given:
+        return
+    for patient, scans in _grouped(table, lambda scan: scan.patient_id).items():
+        if _ROUNDED.fullmatch(patient):
+            yield _about(
+                "id-rounded",
+                scans,
+                f"Patient {patient!r} of {counted(len(scans), 'scan')} is a long number that a spreadsheet rounded; it "
+                "may be several patients.",
+                "Export the ids as text, or name another column with --patient-column.",
             )
 
 

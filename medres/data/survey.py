@@ -22,6 +22,7 @@ from medres.data.statistics import ScanStatistics, scan_statistics
 from medres.data.survey_memory import Remembered, SurveyMemory
 from medres.data.table import Scan, ScanTable
 from medres.data.thumbnails import thumbnail
+from medres.data.wording import counted
 from medres.errors import DataError
 from medres.runs.parallel import map_in_threads
 from medres.runs.progress import Progress
@@ -58,7 +59,7 @@ class Survey:
     def notes(self) -> Iterator[str]:
         """Yield lines for the terminal: what was left out, then the findings, one line a kind."""
         for code, samples in self.excluded.items():
-            yield f"left out for {code}: {len(samples)} scans; {len(self.table)} remain"
+            yield f"left out for {code}: {counted(len(samples), 'scan')}; {len(self.table)} remain"
         for group in summarise(self.findings):
             yield group.line()
 

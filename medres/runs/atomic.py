@@ -58,9 +58,17 @@ def atomic_write(path: Path, *, private: bool = False) -> Iterator[BinaryIO]:
 
 
 def atomic_write_text(path: Path, text: str) -> None:
-    """Write ``text`` as UTF-8, whole or not at all."""
+    r"""Write ``text`` as UTF-8, whole or not at all; what is no text (a file name in another encoding) as escapes.
+
+    Example:
+        >>> import tempfile, pathlib
+        >>> target = pathlib.Path(tempfile.mkdtemp()) / "names.txt"
+        >>> atomic_write_text(target, "M\udcfcller")
+        >>> print(target.read_text())
+        M\udcfcller
+    """
     with atomic_write(path) as file:
-        file.write(text.encode("utf-8"))
+        file.write(text.encode("utf-8", errors="backslashreplace"))
 
 
 def atomic_write_json(path: Path, document: Any) -> None:
@@ -112,6 +120,7 @@ _REASONS: dict[int | None, tuple[str, str]] = {
     errno.EPERM: ("the operation is not permitted", _ELSEWHERE),
     errno.EROFS: ("the file system is read-only", _ELSEWHERE),
     errno.ENOTDIR: ("a part of the path is a file, not a folder", _ELSEWHERE),
+    errno.ENAMETOOLONG: ("the name is too long", "Give a shorter one (--output, --name)."),
     errno.EEXIST: ("a file stands where the folder should be", _ELSEWHERE),
 }
 

@@ -7,14 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from medres.config import DataConfig
-from medres.data.catalogue import kind_of
 from medres.data.checks.recorded import read_record
+from medres.data.exclusion import without_known
 from medres.data.findings import Finding
+from medres.data.folds import make_folds
 from medres.data.readers.rules import ReadingRules
 from medres.data.sources import list_scans
-from medres.data.sources.delimited import TABLE_SUFFIXES
-from medres.data.survey import survey_scans
+from medres.data.sources.data_list import LIST_NAMES, is_data_list
+from medres.data.sources.delimited import TABLE_SUFFIXES, WORKBOOK_SUFFIXES
+from medres.data.sources.problems import found
+from medres.data.survey import Survey, survey_scans
 from medres.data.table import ScanTable
+from medres.data.wording import counted
 from medres.errors import DataError, PlanError
 from medres.planning.reading import choose_reading
 from medres.reporting.inspection import Inspection
@@ -70,19 +74,34 @@ def run_inspect(
         table, progress=progress, rules=rules, memory_bytes=0, refuse=False,
         exclude=config.exclude_findings, record=record, thumbnails=html is not None,
     )  # fmt: skip
+    survey = replace(survey, findings=(*survey.findings, *_cannot_be_divided(survey)))
     inspection = Inspection(survey=survey)
     return inspection if html is None else replace(inspection, page=write_inspection(inspection, Path(html)))
 
 
+def _cannot_be_divided(survey: Survey) -> tuple[Finding, ...]:
+    """Return a finding where ``medres finetune`` refuses the data whatever ``--folds`` is, though no scan is wrong."""
+    told = any(finding.severity == "error" for finding in survey.findings)
+    if told or not survey.table.classes:
+        return ()
+    problems = []
+    for num_folds in (None, 2):
+        try:
+            make_folds(survey.table, num_folds=num_folds, seed=0)
+        except DataError as error:
+            problems.append(error)
+        else:
+            return ()
+    return (found("too-few-patients", problems[-1].problem, fix=problems[-1].fix),)
+
+
 def _rules(config: DataConfig, table: ScanTable, progress: Progress) -> tuple[ReadingRules, ScanTable]:
     """Return how ``medres finetune`` would read the scans; where it would refuse to, a finding says so."""
+    known = without_known(table, config.exclude_findings)
     try:
-        return choose_reading(table, rules=config.reading_rules(), progress=progress).value, table
+        return choose_reading(known, rules=config.reading_rules(), progress=progress).value, table
     except (DataError, PlanError) as error:
-        kind = kind_of("reading-unclear")
-        finding = Finding(
-            code="reading-unclear", severity=kind.severity, rule=kind.rule, value=error.problem, fix=error.fix
-        )
+        finding = found("reading-unclear", error.problem, fix=error.fix)
         return config.reading_rules(), replace(table, findings=(*table.findings, finding))
 
 
@@ -93,11 +112,20 @@ def read_table(config: DataConfig) -> ScanTable:
         DataError: The data cannot be understood.
     """
     try:
-        return load_table(config)
+        table = load_table(config)
     except DataError as error:
         if not config.data.exists() or _asks_for_labels(config):
             raise
         return _unlabelled(config, error)
+    if not table.source.startswith("class folders") or _asks_for_labels(config) or not _folders_are_patients(table):
+        return table
+    return _unlabelled(config, DataError(f"each of {counted(len(table.classes), 'folder')} holds one patient."))
+
+
+def _folders_are_patients(table: ScanTable) -> bool:
+    """Return whether no class has two patients: then the folders are those of an archive, and nothing says a label."""
+    patients = {(scan.label, scan.patient_id) for scan in table}
+    return len(table.classes) > 1 and len(patients) == len(table.classes)
 
 
 def _unlabelled(config: DataConfig, reason: DataError) -> ScanTable:
@@ -111,8 +139,9 @@ def _unlabelled(config: DataConfig, reason: DataError) -> ScanTable:
 def _asks_for_labels(config: DataConfig) -> bool:
     defaults = {"labels": None, "label_column": "label", "patient_column": None, "unit_column": None, "positive": None}
     asked = any(getattr(config, key) != value for key, value in defaults.items())
-    suffixes = {*TABLE_SUFFIXES, ".json"}
+    suffixes = {*TABLE_SUFFIXES, *WORKBOOK_SUFFIXES, ".json"}
     if config.data.is_file():
         return asked or config.data.suffix.lower() in suffixes
     files = [path for path in config.data.iterdir() if path.suffix.lower() in suffixes]
-    return asked or any(path.stem.lower() in _SAYS_LABELS for path in files)
+    lists = (config.data / name for name in LIST_NAMES)
+    return asked or any(path.stem.lower() in _SAYS_LABELS for path in files) or any(map(is_data_list, lists))

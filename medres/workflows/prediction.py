@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.table import Table
 
+from medres.data.wording import counted
 from medres.deployment.predictions import Predictions
 from medres.deployment.predictor import Predictor
 from medres.errors import DataError
@@ -46,7 +47,7 @@ class PredictionOutcome:
     def screen(self) -> RenderableType:
         """Return what the command line prints."""
         rows = self.predictions
-        table = Table(title=f"{len(rows)} scans, by {rows.fold}", title_justify="left", header_style="bold")
+        table = Table(title=f"{counted(len(rows), 'scan')}, by {rows.fold}", title_justify="left", header_style="bold")
         for column in ("sample", *(f"prob {name}" for name in rows.classes), "decision", "findings"):
             table.add_column(column, overflow="fold")
         for index in range(min(SHOWN, len(rows))):
@@ -129,5 +130,5 @@ def _failures(predictions: Predictions, out: Path) -> tuple[str]:
     messages = [str(error) for error in predictions.errors if error]
     shown = "\n  ".join(messages[:SHOWN])
     more = f"\n  ... and {len(messages) - SHOWN} more" if len(messages) > SHOWN else ""
-    count = f"{len(messages)} of {len(predictions)} scans could not be predicted"
-    return (f"{count} (the others are in {out}):\n  {shown}{more}",)
+    count = f"{len(messages)} of {counted(len(predictions), 'scan')} could not be predicted"
+    return (f"{count} (see {out}, with what is wrong in the column findings):\n  {shown}{more}",)

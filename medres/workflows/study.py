@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from medres.config import FinetuneConfig
+from medres.data.exclusion import without_known
 from medres.data.findings import write_findings
 from medres.data.folds import Folding, make_folds
 from medres.data.readers.rules import ReadingRules
@@ -77,7 +78,8 @@ def _reading(config: FinetuneConfig, table: ScanTable, progress: Progress) -> Ch
     """Return how files become scans: as the plan says that was given, or as the data asks for."""
     asked = config.reading_rules()
     if config.plan is None:
-        return choose_reading(table, rules=asked, progress=progress)
+        # a scan that is left out for a sequence that its row lacks must not decide for the others
+        return choose_reading(without_known(table, config.exclude_findings), rules=asked, progress=progress)
     planned = Plan.read(config.plan).reading
     contradicting = [
         key for key, value in asked if value != getattr(planned, key) and value != getattr(ReadingRules(), key)

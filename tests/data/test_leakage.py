@@ -33,6 +33,14 @@ def test_nothing_is_found_where_nothing_is_wrong():
     assert found(table_of([])) == []
 
 
+@pytest.mark.parametrize("rounded", ["1,23457E+11", "1.23457E+11", "1E+12"])
+def test_ids_that_a_spreadsheet_rounded(rounded):
+    rows = [("a", rounded, "x", "1"), ("b", rounded, "x", "2"), ("c", "12E3", "y", "3"), ("d", "E+12", "y", "4")]
+    (finding,) = found(table_of(rows))
+    assert (finding.code, finding.severity, finding.samples) == ("id-rounded", "error", ("a", "b"))
+    assert found(replace(table_of(rows), patients_given=False)) == []
+
+
 def test_identical_scans_of_one_patient_are_good_to_know_and_of_two_a_warning():
     rows = [
         ("a", "p", "x", "h"),

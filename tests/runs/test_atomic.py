@@ -53,7 +53,12 @@ def test_nan_is_refused_in_json_and_nothing_is_written(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("number", "words"),
-    [(errno.ENOSPC, "disk is full"), (errno.EROFS, "read-only"), (errno.EACCES, "permission denied")],
+    [
+        (errno.ENOSPC, "disk is full"),
+        (errno.EROFS, "read-only"),
+        (errno.ENAMETOOLONG, "too long"),
+        (errno.EACCES, "permission denied"),
+    ],
 )
 def test_the_systems_refusals_name_the_path_and_the_way_out(number: int, words: str) -> None:
     with pytest.raises(OutputError, match=rf"/data/out.*{words}.*--output"), explained_os_errors(Path("/data/out")):

@@ -1,4 +1,7 @@
 import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -86,6 +89,17 @@ def test_a_mistake_in_a_table_of_labels_is_told(tmp_path):
         inspect(tmp_path)
 
 
+def test_a_workbook_of_labels_and_a_list_of_segmentations_are_told(tmp_path):
+    write_png(tmp_path / "scan.png")
+    (tmp_path / "labels.xlsx").touch()
+    with pytest.raises(DataError, match=r"labels\.xlsx is a workbook"):
+        inspect(tmp_path)
+    (tmp_path / "labels.xlsx").unlink()
+    (tmp_path / "dataset.json").write_text('{"training": [{"image": "scan.png", "label": "scan.png"}]}')
+    with pytest.raises(DataError, match="segmentations"):
+        inspect(tmp_path)
+
+
 @pytest.mark.parametrize("name", ["nothing", "empty"])
 def test_nothing_to_inspect(tmp_path, name):
     (tmp_path / "empty").mkdir()
@@ -149,3 +163,52 @@ def test_regions_of_interest_are_what_is_checked_and_lesions_of_one_scan_are_no_
     assert len(inspection.survey.table) == 8
     assert not {"identical-scans", "contradicting-labels"} & set(codes(inspection))
     assert inspection.exit_code == 0
+
+
+def test_folders_of_one_patient_each_are_no_classes(tmp_path):
+    for n in range(3):
+        write_nifti(tmp_path / f"patient {n}/scan.nii.gz", volume(seed=n))
+    inspection = inspect(tmp_path)
+    table = inspection.survey.table
+    assert (table.classes, len(table), inspection.exit_code) == ((), 3, 0)
+    assert "without labels: each of 3 folders holds one patient." in table.notes
+    write_nifti(tmp_path / "patient 0/second.nii.gz", volume(seed=9))  # two patients in a folder: it may be a class
+    assert len(inspect(tmp_path).survey.table.classes) == 3
+
+
+def test_what_no_number_of_folds_can_divide_is_told(root):
+    for n in range(1, 5):
+        (root / f"a/{n}.png").unlink()
+    inspection = inspect(root)
+    assert (codes(inspection), inspection.exit_code) == (["too-few-patients"], 1)
+    write_png(root / "a/other.png", seed=77)
+    assert inspect(root).exit_code == 0  # --folds 2 divides them
+
+
+def test_a_scan_that_is_left_out_for_a_missing_sequence_does_not_decide_for_the_others(tmp_path):
+    rows = ["path_t1,path_t2,label"]
+    for n in range(6):
+        for name in ("t1", "t2"):
+            write_nifti(tmp_path / f"{n}_{name}.nii", volume(seed=n + 10 * (name == "t2")), affine=np.eye(4))
+        rows.append(f"{n}_t1.nii,{'' if n == 3 else f'{n}_t2.nii'},{'ab'[n % 2]}")
+    (tmp_path / "labels.csv").write_text("\n".join(rows))
+    assert {"reading-unclear", "sequence-missing"} <= set(codes(inspect(tmp_path)))
+    inspection = inspect(tmp_path, exclude_findings=("sequence-missing",))
+    assert (len(inspection.survey.table), inspection.exit_code) == (5, 0)
+    assert {entry.num_channels for entry in inspection.survey.statistics.values()} == {2}
+
+
+@pytest.mark.skipif(os.name != "posix" or sys.platform == "darwin", reason="names of files are text there")
+def test_names_that_are_no_text_end_no_report(root, tmp_path):
+    os.rename(root / "a/2.png", os.fsencode(root) + b"/a/M\xfcller.png")
+    page = tmp_path / "page.html"
+    assert codes(inspect(root, html=page)) == ["name-not-text"]
+    assert r"M\udcfcller" in page.read_text(encoding="utf-8")
+    for encoding, option in (("ascii", "--json"), ("utf-8", "--quiet")):
+        environment = {**os.environ, "PYTHONIOENCODING": f"{encoding}:strict"}
+        line = [sys.executable, "-m", "medres", "inspect", str(root), option]
+        done = subprocess.run(line, capture_output=True, check=False, env=environment)
+        assert (done.returncode, b"Traceback" in done.stderr, b"name-not-text" in done.stdout) == (1, False, True)
+        if option == "--json":
+            (finding,) = json.loads(done.stdout.decode(encoding))["findings"]
+            assert os.fsencode(finding["file"]).endswith(b"M\xfcller.png")

@@ -120,6 +120,8 @@ def name_of(head: bytes) -> str:
 
 def way_out(head: bytes) -> str:
     """Return what to do with an unsupported file."""
+    if not head:
+        return "Copy it again."
     ways = (way for magic, (_, way) in _UNSUPPORTED.items() if head.startswith(magic) and way)
     return next(ways, f"Supported are {SUPPORTED}.")
 

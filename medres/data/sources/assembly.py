@@ -10,6 +10,7 @@ from pathlib import Path
 from medres.data.findings import Finding
 from medres.data.sources.columns import lookalike_labels, sorted_classes
 from medres.data.sources.draft import Draft, Options, patients_by_pattern
+from medres.data.sources.names import names_not_text
 from medres.data.sources.problems import found
 from medres.data.sources.scan_files import relative_name
 from medres.data.table import Scan, ScanTable
@@ -39,7 +40,7 @@ def assemble(draft: Draft, options: Options) -> ScanTable:
         notes=draft.notes + named + (() if patients_given else (draft.patient_note,)),
         patients_given=patients_given,
         unit_column=draft.unit_column,
-        findings=(*draft.findings, *mismatches, *_lookalikes(scans, draft)),
+        findings=(*draft.findings, *mismatches, *_lookalikes(scans, draft), *names_not_text(scans)),
     )
 
 

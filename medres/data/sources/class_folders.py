@@ -99,7 +99,7 @@ def _notes(root: Path, content: FolderContent, stock: Stock, depth: int, scans: 
     notes = stock.content.note() + _outside_note([relative_name(path, root) for path in outside])
     notes += stock.notes + _nesting_note(files, depth)
     if 0 < unknown < len(scans):
-        text = "name no patient: each is taken as its own; give --patient-pattern."
+        text = f"{'names' if unknown == 1 else 'name'} no patient: each is taken as its own; give --patient-pattern."
         notes += (f"{counted(unknown, 'scan')} of {len(scans)} {text}",)
     return notes
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -49,6 +50,7 @@ class Disk:
         self._many = many
         self._stock: Stock | None = None
         self._by_file: dict[Path, Item] = {}
+        self._names: dict[Path, dict[str, str]] = {}
         self._by_folder: defaultdict[Path, list[Item]] = defaultdict(list)
 
     def path(self, row: Row, column: str) -> Path | None:
@@ -61,6 +63,17 @@ class Disk:
         spellings += [unicodedata.normalize(form, spelling) for form in ("NFC", "NFD") for spelling in spellings[:2]]
         candidates = (absolute(folder / spelling) for folder in self._folders for spelling in dict.fromkeys(spellings))
         return next((path for path in candidates if _exists(path)), None)
+
+    def other_case(self, row: Row, column: str) -> str:
+        """Return the name of a file that a cell would name if case did not matter, or an empty text."""
+        path = absolute(self.root / row.text(column).replace("\\", "/").replace("\0", ""))
+        if path.parent not in self._names:
+            try:
+                names = sorted(os.listdir(path.parent))
+            except OSError:  # there is no such folder
+                names = []
+            self._names[path.parent] = {name.casefold(): name for name in names}
+        return self._names[path.parent].get(path.name.casefold(), "")
 
     def stock(self, folders: Iterable[Path] = (), slices: Iterable[Path] = ()) -> Stock:
         """Return all scans below the root, or below the folders that a table names; looked up once.

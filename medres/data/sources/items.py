@@ -9,9 +9,10 @@ from pathlib import Path
 
 from medres.data.findings import Finding
 from medres.data.sources.scan_files import FolderContent, relative_name, sample_ids, walk_scans
-from medres.data.sources.studies import HeaderPatients, Study, find_studies
+from medres.data.sources.studies import FoundStudies, HeaderPatients, Study, find_studies, is_patient_id
 from medres.data.table import Scan
 from medres.data.wording import counted
+from medres.runs.parallel import map_in_threads
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +114,8 @@ def take_stock(
     """
     content = walk_scans(root) if content is None else content
     found_studies = find_studies(content.dicom, root, depth=depth, pattern=pattern, many=many)
-    items = [Item(path=path) for path in content.scans]
+    zipped = _patients_of_zips(content.scans, found_studies, many=many)
+    items = [Item(path=path, patient_id=zipped.get(path, ""), header_id=zipped.get(path, "")) for path in content.scans]
     items += [item_of(study, patient_id=found_studies.headers.patient_of(study)) for study in found_studies.studies]
     items += _unreadable(found_studies.unreadable, root)
     not_dicom = found_studies.others
@@ -125,6 +127,20 @@ def take_stock(
         headers=found_studies.headers,
         notes=_dicom_note(found_studies.studies) + found_studies.notes,
     )
+
+
+def _patients_of_zips(files: Sequence[Path], beside: FoundStudies, *, many: bool) -> dict[Path, str]:
+    """Return the patients of zipped studies by their headers; none where headers do not tell patients apart."""
+    zips = [path for path in files if path.suffix.lower() == ".zip"]
+    if not zips or beside.headers.finding is not None:
+        return {}
+    from medres.data.readers.dicom import patient_of_zip
+
+    patients = dict(zip(zips, map_in_threads(patient_of_zip, zips), strict=True))
+    everyone = [*patients.values(), *(study.patient_id for study in beside.studies)]
+    if many and len(everyone) > 1 and len(set(everyone)) == 1:  # the id of nobody
+        return {}
+    return {path: patient for path, patient in patients.items() if is_patient_id(patient)}
 
 
 def item_of(study: Study, *, patient_id: str = "") -> Item:

@@ -53,6 +53,7 @@ class Joined:
         items: Its scans; none where `problem` says why.
         patient_id: The patient that it names, or empty.
         key: The id by which it was looked up.
+        column: Where that id stands.
         problem: Why nothing was found, or empty.
     """
 
@@ -60,6 +61,7 @@ class Joined:
     items: tuple[Item, ...] = ()
     patient_id: str = ""
     key: str = ""
+    column: str = ""
     problem: str = ""
 
 
@@ -119,10 +121,10 @@ class ItemIndex:
             self._by_folder[name][folder].append(item)
 
     def _add_header(self, item: Item, *, usable: bool) -> None:
-        if item.study is None:
-            return
         if usable and item.header_id:
             self._by_patient[item.header_id].append(item)
+        if item.study is None:
+            return
         if item.study.study_uid:
             self._by_uid[item.study.study_uid].append(item)
         for series in item.study.series:
@@ -219,11 +221,12 @@ def _rows(table: TextTable, chosen: _Attempt, index: ItemIndex) -> list[Joined]:
         key = row.text(chosen.column)
         patient = key if by_patient else ""
         if isinstance(found, Found):
-            joined.append(Joined(row=row, items=found.items, patient_id=patient, key=key))
+            joined.append(Joined(row=row, items=found.items, patient_id=patient, key=key, column=chosen.column))
         else:
             alike = index.alike(key)
             hint = f" ({first_of(alike, limit=3)} looks like it)" if alike else ""
-            joined.append(Joined(row=row, patient_id=patient, key=key, problem=f"'{key}' {found}{hint}"))
+            problem = f"'{key}' {found}{hint}"
+            joined.append(Joined(row=row, patient_id=patient, key=key, column=chosen.column, problem=problem))
     return joined
 
 

@@ -65,9 +65,9 @@ def draft_of_table(table: TextTable, options: Options, use: TableUse) -> Draft:
     columns = find_columns(table, options, lambda row, name: disk.path(row, name) is not None, labelled=use.labelled)
     if columns.path is None and not columns.sequences:
         disk = Disk(table, use.root, options, whole=True, many=use.labelled)
-        matches = _joined(table, columns, disk, options.patient_pattern)
+        matches, how = _joined(table, columns, disk, options.patient_pattern)
     else:
-        matches = _named(table, columns, disk)
+        matches, how = _named(table, columns, disk), ()
     matches = [with_mask(table, columns, match, disk) for match in matches]
     labelled = label_scans(table, columns, matches, use.names_root or use.root)
     stock = disk.stock() if use.search or any(match.item.header_id or match.item.study for match in matches) else None
@@ -76,7 +76,7 @@ def draft_of_table(table: TextTable, options: Options, use: TableUse) -> Draft:
         root=use.root,
         source=_source(use.source or table.path.name, matches),
         scans=labelled.scans,
-        notes=table.notes + columns.notes + (stock.notes if stock else ()),
+        notes=table.notes + columns.notes + how + (stock.notes if stock else ()),
         unit_column=columns.unit,
         findings=labelled.findings + _of_stock(stock, matches, table, search=use.search, by_header=by_header),
         headers=labelled.headers if stock and stock.headers.finding is None and not by_header else {},
@@ -98,7 +98,8 @@ def _source(name: str, matches: Sequence[Match]) -> str:
     return f"{name} of DICOM studies" if matches and all(match.item.study for match in matches) else name
 
 
-def _joined(table: TextTable, columns: Columns, disk: Disk, pattern: str | None) -> list[Match]:
+def _joined(table: TextTable, columns: Columns, disk: Disk, pattern: str | None) -> tuple[list[Match], tuple[str, ...]]:
+    """Return the scans of the rows, and by which column they were found."""
     patients = columns.patient or (find_column(table, PATIENT_COLUMNS) if pattern is not None else None)
     rows = join_rows(table, patient_column=patients, stock=disk.stock(), pattern=pattern)
     matches = []
@@ -111,14 +112,17 @@ def _joined(table: TextTable, columns: Columns, disk: Disk, pattern: str | None)
         matches += [
             Match(position=position, item=item, patient_id=joined.patient_id, problems=problems) for item in items
         ]
-    return matches
+    if not rows:
+        return matches, ()
+    what = "names patients, whose scans its rows label" if any(row.patient_id for row in rows) else "names the scans"
+    return matches, (f"There is no column of paths: '{rows[0].column}' {what}.",)
 
 
 def _named(table: TextTable, columns: Columns, disk: Disk) -> list[Match]:
     wanted = list(columns.sequences.values()) or [columns.path or ""]
     _refuse_blank(table, wanted)
     paths = [{column: disk.path(row, column) for column in wanted} for row in table.rows]
-    _refuse_all_missing(table, wanted, [path for row in paths for path in row.values()], disk.root)
+    _refuse_all_missing(table, wanted, [path for row in paths for path in row.values()], disk)
     if not columns.sequences:
         named = {path for row in paths for path in row.values() if path}
         folders = {path for path in named if path.is_dir()}
@@ -178,6 +182,8 @@ def _absent(row: Row, column: str, disk: Disk) -> Path:
 
 def _missing(row: Row, column: str, disk: Disk) -> Problem:
     fix = f"Correct the path (it is relative to {disk.root}), or leave this row out."
+    if name := disk.other_case(row, column):
+        fix = f"Write it as the file is called, {name}: capitals count."
     return "file-missing", f"'{row.text(column)}' does not exist", fix
 
 
@@ -188,13 +194,16 @@ def _refuse_blank(table: TextTable, columns: Sequence[str]) -> None:
         raise DataError(f"{table.path} has no {names} in row {first_of(blank)}.", fix="Fill it in.")
 
 
-def _refuse_all_missing(table: TextTable, columns: Sequence[str], found: Sequence[Path | None], root: Path) -> None:
+def _refuse_all_missing(table: TextTable, columns: Sequence[str], found: Sequence[Path | None], disk: Disk) -> None:
     if any(path is not None for path in found):
         return
     missing = [f"{row.text(column)} (row {row.name})" for row in table.rows for column in columns if row.text(column)]
+    first = next((name for row in table.rows for column in columns if (name := disk.other_case(row, column))), "")
+    case = f"Capitals count: there is {first}. " if first else ""
     raise DataError(
         f"{table.path} names {len(missing)} of {len(missing)} files that do not exist: {first_of(missing)}.",
-        fix=f"Correct the paths (they are relative to {root}), or give the folder that they are relative to as --data.",
+        fix=f"{case}Correct the paths (they are relative to {disk.root}), or give the folder that they are relative to "
+        "as --data.",
     )
 
 

@@ -68,6 +68,7 @@ class _Entry:
     row: Row
     item: Item
     scan: Scan
+    name: str  # path below the root: several scans may be called ct.nii.gz
     problems: tuple[Problem, ...] = ()
 
     @property
@@ -136,7 +137,7 @@ def _entries(table: TextTable, columns: Columns, matches: Sequence[Match], root:
         told = tuple(
             (code, f"{table.path.name}, row {row.name} ({name}): {text}.", fix) for code, text, fix in problems
         )
-        entries.append(_Entry(row=row, item=match.item, scan=scan, problems=told))
+        entries.append(_Entry(row=row, item=match.item, scan=scan, name=name, problems=told))
     return entries
 
 
@@ -204,7 +205,7 @@ def _one_of(rows: Sequence[_Entry], table: str) -> _Entry:
 
 def _place(rows: Sequence[_Entry], table: str) -> str:
     names = [entry.row.name for entry in sorted(rows, key=lambda entry: entry.row.number)]
-    return f"{table}, rows {', '.join(dict.fromkeys(names))}: {rows[0].scan.path.name}"
+    return f"{table}, rows {', '.join(dict.fromkeys(names))}: {rows[0].name}"
 
 
 def _with_ids(name: str, group: Sequence[_Entry]) -> list[tuple[str, _Entry]]:

@@ -58,7 +58,8 @@ class FolderContent:
         others = [path for path in self.unsupported if path not in known]
         parts = [counted(self.num_hidden, "hidden file")] if self.num_hidden else []
         parts += [counted(len(others), "file") + " of other kinds"] if others else []
-        return (f"{' and '.join(parts)} were left out; scans are {SUPPORTED}.",) if parts else ()
+        were = "was" if self.num_hidden + len(others) == 1 else "were"
+        return (f"{' and '.join(parts)} {were} left out; scans are {SUPPORTED}.",) if parts else ()
 
 
 def walk_scans(folder: Path) -> FolderContent:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
@@ -105,15 +105,19 @@ class HeaderPatients:
     Args:
         finding: Why headers do not tell patients apart, or None where they do.
         by_place: The patient of each place, where folders stand for patients.
+        some: Whether ids are missing in part only, so that those that are there count where no folders stand.
     """
 
     finding: Finding | None = None
     by_place: Mapping[Place, str] = field(default_factory=dict)
+    some: bool = False
 
     def patient_of(self, study: Study) -> str:
         """Return the patient of a study, or an empty text."""
         if self.finding is None:
             return study.patient_id
+        if self.some and not self.by_place:
+            return study.patient_id if is_patient_id(study.patient_id) else ""
         return self.by_place.get(study.place, "")
 
 
@@ -166,7 +170,10 @@ def find_studies(
         regrouped = _grouped_files([file for _, one in members for file in one.files], places, with_folder=True)
         members = [(place, one) for place, group in regrouped.items() for one in index_series(group).series]
         by_place = _patients_by_folder(members)
-    headers = HeaderPatients(finding=_shared(problem, by_place) if problem else None, by_place=by_place)
+    some = len({one.patient_id for _, one in members}) > 1
+    headers = HeaderPatients(
+        finding=_shared(problem, by_place, some=some) if problem else None, by_place=by_place, some=some
+    )
     studies, notes = _studies(members, pattern, by_folder=bool(by_place))
     return FoundStudies(
         studies=tuple(sorted(_named(studies, root, depth), key=lambda study: study.order)),
@@ -204,7 +211,7 @@ def _grouped_files(
 def _not_told_apart(members: _Members, places: set[Place]) -> str:
     """Return why headers do not tell patients apart, or an empty text."""
     scans = [one for _, one in members if one.kind not in _NO_PICTURES]
-    empty = [one for one in scans if not _is_id(one.patient_id)]
+    empty = [one for one in scans if not is_patient_id(one.patient_id)]
     if empty:
         return f"{len(empty)} of {len(scans)} DICOM series have no patient id in their header, or one such as ANON"
     # one study in each of two folders, or two studies side by side, and one id for all: it is the id of nobody
@@ -219,30 +226,64 @@ def _folders_stand(places: Mapping[Path, Place]) -> bool:
     return all(folders) and len(folders) > 1
 
 
-def _shared(problem: str, by_place: Mapping[Place, str]) -> Finding:
+def _shared(problem: str, by_place: Mapping[Place, str], *, some: bool) -> Finding:
     patients = first_of(sorted(set(by_place.values())), limit=3)
-    stands = f"the folder stands for the patient ({patients})" if by_place else "each study is taken as its own patient"
+    own = f"each study {'without one ' if some else ''}is taken as its own patient"
+    stands = f"the folder stands for the patient ({patients})" if by_place else own
     fix = "Give --patient-column or --patient-pattern if that is wrong."
     return found("patient-shared", f"{problem}: {stands}.", fix=fix)
 
 
-def _is_id(text: str) -> bool:
+def is_patient_id(text: str) -> bool:
+    """Return whether a PatientID is one, and not what a program that removes names put in its place.
+
+    Example:
+        >>> is_patient_id("4711"), is_patient_id("ANON"), is_patient_id("")
+        (True, False, False)
+    """
     return bool(text) and not _PLACEHOLDER.fullmatch(text)
 
 
 def _patients_by_folder(scans: _Members) -> dict[Place, str]:
-    """Return the folder of each place as its patient; folders that share an id which is one are one patient."""
+    """Return the patient of each place: its folder, with the class before it where that name means several patients."""
+    ends = {place: place for place, _ in scans}
+    for some, other in _same_patient(scans):
+        first, second = sorted((_end(ends, some), _end(ends, other)), key=_place_order)
+        ends[second] = first
+    found_ends = {place: _end(ends, place) for place in ends}
+    times = Counter(end.folder for end in set(found_ends.values()))
+    return {
+        place: end.folder if times[end.folder] == 1 else "/".join((*end.scope, end.folder))
+        for place, end in found_ends.items()
+    }
+
+
+def _same_patient(scans: _Members) -> Iterator[tuple[Place, Place]]:
+    """Yield places of one patient: they share an id which is one; or the name of a folder, and no ids contradict it.
+
+    ``benign/001`` and ``malignant/001`` may be two patients, counted anew in each class: their ids tell.
+    """
     shares_one = len({one.patient_id for _, one in scans}) == 1
-    joined = {place.folder: place.folder for place, _ in scans}
-    by_id: dict[str, set[str]] = defaultdict(set)
+    ids: dict[Place, set[str]] = defaultdict(set)
     for place, one in scans:
-        if _is_id(one.patient_id) and not shares_one:
-            by_id[one.patient_id].add(place.folder)
-    for folders in by_id.values():
-        first = min(joined[folder] for folder in folders)
-        ends = {joined[folder] for folder in folders}
-        joined = {folder: first if end in ends else end for folder, end in joined.items()}
-    return {place: joined[place.folder] for place, _ in scans}
+        ids[place] |= {one.patient_id} if is_patient_id(one.patient_id) and not shares_one else set()
+    by_id: dict[str, Place] = {}
+    by_name: dict[str, list[Place]] = defaultdict(list)
+    for place in sorted(ids, key=_place_order):
+        yield from ((by_id.setdefault(patient, place), place) for patient in sorted(ids[place]))
+        others = by_name[place.folder]
+        yield from ((other, place) for other in others if not (ids[other] and ids[place]))
+        others.append(place)
+
+
+def _end(ends: dict[Place, Place], place: Place) -> Place:
+    while ends[place] != place:
+        ends[place] = place = ends[ends[place]]
+    return place
+
+
+def _place_order(place: Place) -> tuple[str, Parts]:
+    return place.folder, place.scope
 
 
 def _studies(members: _Members, pattern: str | None, *, by_folder: bool) -> tuple[list[Study], tuple[str, ...]]:

@@ -14,6 +14,7 @@ from medres.data.sources.draft import Options
 from medres.data.sources.items import Item, Stock, ids_of_items, numbered_ids, take_stock
 from medres.data.sources.label_table import TableUse, draft_of_table
 from medres.data.sources.medmnist import SPLITS, member_scans, shapes_of
+from medres.data.sources.names import names_not_text
 from medres.data.sources.scan_files import FolderContent, absolute, kind_of_file, walk_scans
 from medres.data.table import Scan, ScanTable
 from medres.data.wording import first_of
@@ -58,7 +59,7 @@ def list_scans(paths: Sequence[Path], *, series: str | None = None, sequences: S
         source="files",
         notes=tuple(dict.fromkeys(note for part in listed for note in part.notes)),
         patients_given=all(scan.patient_id for scan in scans),
-        findings=tuple(findings),
+        findings=(*findings, *names_not_text(scans)),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -11,10 +12,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from medres.data.readers import read_scan
+from medres.data.readers.rules import ReadingRules
+from medres.data.sample import read_sample
 from medres.data.sources import list_scans, load_scans
 from medres.data.sources.studies import find_studies
 from medres.data.survey import survey_scans
-from medres.errors import DataError
+from medres.errors import DataError, UnreadableScanError
 from medres.runs.progress import Silent
 from tests.data.making import write_nifti, write_pngs
 from tests.data.sources.making_studies import without_suffix, write_study
@@ -408,3 +411,85 @@ def test_a_real_tree_of_several_patients(real_data):
 def test_real_series(real_data, folder, num_files):
     found = list_scans([real_data / "dicom" / folder])
     assert sorted(len(scan.files) for scan in found) == num_files
+
+
+# --- a scout is no scan, in training or in use
+
+
+@pytest.fixture
+def lone_scout(tmp_path) -> Path:
+    write_study(tmp_path / "eve", "eve", series="s1", ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])
+    return tmp_path / "eve"
+
+
+def test_what_training_refuses_as_a_scout_use_refuses(lone_scout, tmp_path):
+    (finding,) = list_scans([lone_scout]).findings
+    beside = tmp_path / "beside"
+    write_study(beside, "ann", study="one", name="A")
+    write_study(beside, "ann", study="two", name="B", slices=2, ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])
+    file = next(lone_scout.iterdir())
+    shutil.make_archive(str(tmp_path / "scout"), "zip", lone_scout)
+    refused = 0
+    for paths in ([lone_scout], [file], sorted(lone_scout.iterdir()), [beside], [tmp_path / "scout.zip"]):
+        for scan in list_scans(paths):
+            if paths == [beside] and len(scan.files) == 3:
+                assert read_sample(scan, rules=ReadingRules()).spatial_dims == 3
+                continue
+            with pytest.raises(UnreadableScanError, match=r"no series that is a scan.*localizer") as caught:
+                read_sample(scan, rules=ReadingRules())
+            assert caught.value.code == finding.code == "no-series"
+            refused += 1
+    assert refused == 5
+
+
+def test_a_scout_that_is_asked_for_is_a_scan(lone_scout, tmp_path):
+    file = next(lone_scout.iterdir())
+    shutil.make_archive(str(tmp_path / "scout"), "zip", lone_scout)
+    asked, other = ReadingRules(series="^3 "), ReadingRules(series="thorax")
+    for paths in ([lone_scout], [file], [tmp_path / "scout.zip"]):
+        (scan,) = list_scans(paths, series=asked.series)
+        assert read_sample(scan, rules=asked).voxels.size > 0
+        with pytest.raises(UnreadableScanError, match="--series matches"):
+            read_sample(scan, rules=other)
+
+
+def test_ids_that_are_missing_in_part_in_flat_folders_keep_the_studies_of_a_patient_together(tmp_path):
+    for name, patient in (("a", "ann"), ("b", "ann"), ("c", "")):
+        write_study(tmp_path / "benign", patient, study=name, name=name)
+    write_study(tmp_path / "sick", "Unknown", study="d", name="d")
+    write_study(tmp_path / "sick", "bob", study="e", name="e")
+    found = load_scans(tmp_path)
+    assert sorted(Counter(scan.patient_id for scan in found).values()) == [1, 1, 1, 2]
+    assert Counter(scan.patient_id for scan in found)["ann"] == 2
+    (shared,) = found.findings
+    assert "2 of 5 DICOM series have no patient id" in shared.value
+    assert "each study without one is taken as its own patient" in shared.value
+
+
+def test_folders_of_one_name_in_two_classes_are_one_patient_unless_their_ids_differ(tmp_path):
+    for label, first, second in (("benign", "ann", ""), ("sick", "bob", "")):
+        write_study(tmp_path / label / "001", first, study=label)
+        write_study(tmp_path / label / "002", second, study=label)
+    found = load_scans(tmp_path)
+    assert [(scan.sample_id, scan.patient_id) for scan in found] == [
+        ("benign/001", "benign/001"), ("benign/002", "002"), ("sick/001", "sick/001"), ("sick/002", "002")
+    ]  # fmt: skip
+
+
+def test_zipped_studies_are_of_the_patients_in_their_headers(tmp_path):
+    for label, patient, study in (("a", "ann", "1"), ("a", "ann", "2"), ("b", "bob", "3"), ("b", "ANON", "4")):
+        write_study(tmp_path / "made" / study, patient, study=study)
+        shutil.make_archive(str(tmp_path / "zips" / label / f"z{study}"), "zip", tmp_path / "made" / study)
+    (tmp_path / "zips/b/z5.zip").write_bytes(b"PK\x03\x04 cut")
+    found = load_scans(tmp_path / "zips")
+    assert [scan.patient_id for scan in found] == ["ann", "ann", "bob", "b/z4", "b/z5"]
+    write_labels(tmp_path / "zips", "PatientID,label\nann,x\nbob,y\n")
+    joined = load_scans(tmp_path / "zips")
+    assert [(scan.path.name, scan.label) for scan in joined] == [("z1.zip", "x"), ("z2.zip", "x"), ("z3.zip", "y")]
+
+
+def test_one_id_in_all_zip_files_is_the_id_of_nobody(tmp_path):
+    for study, label in enumerate("aab"):
+        write_study(tmp_path / "made" / str(study), "0", study=str(study))
+        shutil.make_archive(str(tmp_path / "zips" / label / f"z{study}"), "zip", tmp_path / "made" / str(study))
+    assert load_scans(tmp_path / "zips").num_patients == 3

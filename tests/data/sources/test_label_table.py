@@ -181,12 +181,17 @@ FINDINGS = [
     ([("a/9.png", "", "p9")], "label-missing", "a/9", "no label in 'label'"),
     ([("a/9.png", "N/A", "p9")], "label-missing", "a/9", "no label in 'label'"),
     ([("a/9.png", "sick", " ")], "patient-missing", "a/9", "no patient in 'patient_id'"),
-    ([("a/../a/1.png", "sick", "p1")], "label-conflict", "a/1", "rows 2, 6: 1.png has the labels 'benign' and 'sick'"),
+    (
+        [("a/../a/1.png", "sick", "p1")],
+        "label-conflict",
+        "a/1",
+        "rows 2, 6: a/1.png has the labels 'benign' and 'sick'",
+    ),
     (
         [("a/../a/1.png", "benign", "p1")],
         "file-repeated",
         "a/1",
-        "rows 2, 6: 1.png is listed 2 times; one row was kept",
+        "rows 2, 6: a/1.png is listed 2 times; one row was kept",
     ),
     ([("a/1.png", "benign", "p9")], "rows-contradict", "a/1", "is of the patients 'p1' and 'p9'"),
     ([("a/9.png", "Benign", "p9")], "label-lookalike", "a/9", "'Benign' (1 scan) and 'benign' (2 scans)"),
@@ -321,3 +326,24 @@ def test_real_slices(real_data):
         scan.patient_id for scan in found if scan.label == "malignant"
     }
     assert len(both) == 67
+
+
+def test_capitals_that_differ_are_named(tmp_path):
+    write_pngs(tmp_path, ["A/1.PNG", "a2.png"])
+    (tmp_path / "labels.csv").write_text("path,label\nA/1.png,x\na2.png,y\nA/3.png,y\n")
+    missing = [finding for finding in load_scans(tmp_path).findings if finding.code == "file-missing"]
+    assert [finding.fix for finding in missing] == [
+        "Write it as the file is called, 1.PNG: capitals count.",
+        f"Correct the path (it is relative to {tmp_path}), or leave this row out.",
+    ]
+    (tmp_path / "labels.csv").write_text("path,label\nA/1.png,x\nA/3.png,y\n")
+    with pytest.raises(DataError, match=r"Capitals count: there is 1\.PNG. Correct the paths"):
+        load_scans(tmp_path)
+
+
+def test_the_column_that_named_the_scans_is_said(tmp_path):
+    write_pngs(tmp_path, ["p1/x.png", "p2/x.png"])
+    (tmp_path / "labels.csv").write_text("case,label\np1,a\np2,b\n")
+    assert (
+        "There is no column of paths: 'case' names patients, whose scans its rows label." in load_scans(tmp_path).notes
+    )

@@ -23,6 +23,7 @@ __all__ = [
     "choose_series",
     "index_series",
     "is_dicom",
+    "patient_of_zip",
     "read_dicom_bytes",
     "read_dicom_zip",
     "read_series",
@@ -30,6 +31,7 @@ __all__ = [
 ]
 
 _MODULES = {
+    "patient_of_zip": "archive",
     "read_dicom_zip": "archive",
     "SeriesChoice": "choosing",
     "choose_series": "choosing",

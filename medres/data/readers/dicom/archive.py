@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -43,9 +44,22 @@ def read_dicom_zip(source: Path | bytes, *, rules: ReadingRules) -> ScanImage:
         raise
     except RuntimeError:  # what zipfile raises for encryption
         raise UnreadableScanError("is an encrypted zip file", fix=_FIX, code="unreadable") from None
-    except (zipfile.BadZipFile, NotImplementedError, EOFError, ValueError, zipfile.zlib.error) as error:  # type: ignore[attr-defined]
+    except (zipfile.BadZipFile, NotImplementedError, EOFError, ValueError, zlib.error) as error:
         raise UnreadableScanError(f"is a damaged zip file ({type(error).__name__})", fix=_FIX, code="damaged") from None
     return read_chosen(grouped(headers), rules=rules)
+
+
+def patient_of_zip(path: Path) -> str:
+    """Return the PatientID of the first DICOM file in a zip file.
+
+    Empty where it has none or the file cannot be read: reading the scan says why, and refuses a zip of two patients.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            first = next(_headers(archive), None)
+    except (UnreadableScanError, OSError, RuntimeError, ValueError, EOFError, zipfile.BadZipFile, zlib.error):
+        return ""
+    return first.patient_id if first is not None else ""
 
 
 def _headers(archive: zipfile.ZipFile) -> Iterator[Header]:

@@ -21,8 +21,9 @@ from medres.errors import UnreadableScanError
 
 _SEGMENTATIONS = frozenset({"1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7"})  # the second: label maps
 _STRUCTURE_SET = "1.2.840.10008.5.1.4.1.1.481.3"
-# Positions are written with two digits or more; highdicom's own tolerance is 1 % of the distance of the slices.
-_TOLERANCES: tuple[dict[str, float], ...] = ({}, {"atol": 0.02})
+# Positions are written with two digits or more; highdicom's own tolerance is 1 % of the distance of the slices. Where
+# slices may be missing it takes the smallest distance for all, whose error adds up: last, none is missing.
+_TOLERANCES: tuple[dict[str, Any], ...] = ({}, {"atol": 0.02}, {"atol": 0.02, "allow_missing_positions": False})
 _FIX = "Convert it to NIfTI on the grid of its scan (3D Slicer, dcmqi segimage2itkimage), and name that file."
 
 Voxels = npt.NDArray[Any]
@@ -55,8 +56,8 @@ def read_segmentation(header: Header) -> ScanImage:
         )
     with quietly() as pydicom:
         dataset = _read_dataset(pydicom, header)
-        thickness = _thickness(dataset)  # before highdicom makes its own types of it
         with _explained_volume():
+            thickness = _thickness(dataset)  # before highdicom makes its own types of it
             volume = _volume_of(dataset)
             affine = _affine(volume, thickness)
     place = place_volume(affine)
@@ -93,7 +94,7 @@ def _volume_of(dataset: Dataset) -> Any:
         return volume.with_array(np.where(volume.array == background, 0, volume.array)) if background else volume
 
 
-def _tolerance(segmentation: Any) -> dict[str, float]:
+def _tolerance(segmentation: Any) -> dict[str, Any]:
     """Return by which tolerance the frames are a regular stack, before memory is asked for."""
     for tolerance in _TOLERANCES:
         geometry = segmentation.get_volume_geometry(**tolerance)
@@ -106,7 +107,7 @@ def _tolerance(segmentation: Any) -> dict[str, float]:
     )
 
 
-def _halves(segmentation: Any, tolerance: dict[str, float]) -> Any:
+def _halves(segmentation: Any, tolerance: dict[str, Any]) -> Any:
     """Return the segments of a fractional segmentation, one after the other: all at once would be a copy for each."""
     volume, union = None, None
     for index in segmentation.segment_numbers:

@@ -139,9 +139,9 @@ def _item(**tags) -> Dataset:
     return made
 
 
-def segmentation(paths, mask, *, kind="BINARY", num=None):
+def segmentation(paths, mask, *, kind="BINARY", num=None, **more):
     """A Segmentation object by highdicom of the slices at `paths`; ``(slices, rows, columns[, segments])``."""
-    from highdicom.seg import SegmentDescription, Segmentation
+    from highdicom.seg import Segmentation, SegmentDescription
     from highdicom.sr.coding import CodedConcept
 
     code = CodedConcept("49755003", "SCT", "Morphologically abnormal structure")
@@ -160,4 +160,5 @@ def segmentation(paths, mask, *, kind="BINARY", num=None):
         source_images=sources, pixel_array=mask, segmentation_type=kind, segment_descriptions=described,
         series_instance_uid="1.2.77", series_number=9, sop_instance_uid=pydicom.uid.generate_uid(), instance_number=1,
         manufacturer="medres", manufacturer_model_name="tests", software_versions="1", device_serial_number="1",
+        **more,
     )  # fmt: skip

@@ -26,7 +26,7 @@ from medres.data.catalogue import KINDS
 from medres.data.readers.dicom import is_dicom, read_dicom_bytes, read_dicom_zip, read_series, read_study
 from medres.data.readers.rules import ReadingRules
 from medres.errors import UnreadableScanError
-from tests.data.readers.dicom.making import dataset, enhanced, save, stack, write_series
+from tests.data.readers.dicom.making import dataset, enhanced, positions, save, stack, write_series
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:pydicom")
 
@@ -288,6 +288,15 @@ def test_files_are_named_when_they_are_damaged(tmp_path):
     paths[3].write_bytes(paths[3].read_bytes()[:300])
     with pytest.raises(UnreadableScanError, match=paths[3].name):
         read_series(paths, rules=RULES)
+
+
+def test_a_copy_whose_pixels_are_damaged_is_named(tmp_path):
+    paths = write_series(tmp_path, at=[*positions(11), positions(11)[4]])
+    damaged = paths[11]
+    damaged.write_bytes(damaged.read_bytes()[:-100])
+    with pytest.raises(UnreadableScanError, match=f"holds {damaged.name}, which is truncated") as caught:
+        read_series(paths, rules=RULES)
+    assert str(caught.value).count(damaged.name) == 1
 
 
 def test_importing_the_package_imports_no_decoder():

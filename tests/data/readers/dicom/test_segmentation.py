@@ -91,6 +91,17 @@ def test_a_segmentation_is_the_same_mask_as_its_nifti(tmp_path, series, orientat
         np.testing.assert_allclose(crop.affine, same.affine)
 
 
+@pytest.mark.parametrize("kind", ["FRACTIONAL", "LABELMAP"])
+def test_a_compressed_segmentation_is_the_same_mask(tmp_path, series, kind):
+    paths = series()
+    images = []
+    for name, more in (("plain", {}), ("rle", {"transfer_syntax_uid": pydicom.uid.RLELossless})):
+        file = save(segmentation(paths, as_kind(lesion(), kind), kind=kind, **more), tmp_path / f"{name}.dcm")
+        images.append(read_scan(file, rules=MASK))
+    assert images[0].content_hash == images[1].content_hash
+    assert images[0].voxels.any()
+
+
 def test_numbers_of_segments_and_the_union_where_they_overlap(tmp_path, series):
     paths = series()
     both = np.stack([lesion(1), lesion(1), lesion(2)], axis=-1)
@@ -226,7 +237,7 @@ def test_contours_are_refused_with_the_way_out(tmp_path, series):
         delattr(made, keyword)
     save(made, tmp_path / "rt" / "contours.dcm")
     for path in (tmp_path / "rt", tmp_path / "rt" / "contours.dcm"):
-        with pytest.raises(UnreadableScanError, match="contours, not voxels.*NIfTI"):
+        with pytest.raises(UnreadableScanError, match=r"contours, not voxels.*NIfTI"):
             read_scan(path, rules=MASK)
 
 
@@ -248,6 +259,21 @@ def test_a_grid_that_is_too_large_is_refused_before_it_is_made(tmp_path, series)
     with pytest.raises(UnreadableScanError) as caught:
         read_scan(tmp_path / "b.dcm", rules=MASK)
     assert caught.value.code == "too-large"
+
+
+@pytest.mark.parametrize("told", [0.333, None])
+def test_positions_that_are_rounded_are_a_stack(tmp_path, told):
+    at = [np.round(position, 2) for position in positions(12, step=(0, 0, 0.333))]
+    at[4] = at[4] + [0, 0, 0.01]
+    paths = write_series(tmp_path / "ct", stack(*SHAPE[:1], SHAPE[1:]), at=at)
+    made = segmentation(paths, lesion(7, slices=range(2, 9)))
+    measures = made.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
+    measures.SpacingBetweenSlices = told
+    if told is None:
+        del measures.SpacingBetweenSlices
+    image = read_scan(save(made, tmp_path / "a.dcm"), rules=MASK)
+    assert image.spatial_shape == (24, 20, 7)
+    assert image.spacing_mm == pytest.approx((0.8, 0.7, 0.333), abs=2e-3)
 
 
 @KINDS_OF
