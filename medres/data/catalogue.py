@@ -69,6 +69,7 @@ _NOTES: Mapping[str, Kind] = {
     "spacing-odd": Kind("warning", "A header's spacing is a positive number in each place that it stands."),
     "scale-odd": Kind("warning", "Scale factors in a header are numbers."),
     "series-chosen": Kind("info", "A study holds one series, or the rule for choosing is unambiguous."),
+    "series-divided": Kind("warning", "The images of one series share orientation, matrix and pixel spacing."),
     "gantry-tilt-corrected": Kind("warning", "The gantry was not tilted."),
     "gantry-tilt-doubt": Kind("warning", "The header and the positions of the slices agree about the gantry tilt."),
     "grey-inverted": Kind("info", "High grey values are bright (MONOCHROME2)."),

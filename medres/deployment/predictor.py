@@ -5,9 +5,10 @@ from __future__ import annotations
 import copy
 import os
 import threading
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -17,16 +18,17 @@ import numpy as np
 import numpy.typing as npt
 from torch import nn
 
+from medres.data.findings import Finding
 from medres.data.image import ScanImage
 from medres.data.sample import read_sample
 from medres.data.sources import list_scans
-from medres.data.table import ScanTable
+from medres.data.table import Scan, ScanTable
 from medres.deployment.bundle import Bundle, load_bundle
 from medres.deployment.checks import scan_findings
 from medres.deployment.manifest import MANIFEST
 from medres.deployment.members import LoadedMember
 from medres.deployment.predictions import Predictions
-from medres.errors import BundleError, DataError, MedresError
+from medres.errors import BundleError, DataError, MedresError, UnreadableScanError
 from medres.finetuning.inference import compute_logits
 from medres.finetuning.machine import choose_device
 from medres.preprocessing.preprocessor import Preprocessor
@@ -107,9 +109,23 @@ class Predictor:
             DataError: A path does not exist, or there is no scan at all.
         """
         table = scans if isinstance(scans, ScanTable) else self._listed([Path(scan) for scan in scans])
-        reads = [partial(read_sample, scan, rules=self.bundle.plan.reading) for scan in table]
+        known = {} if isinstance(scans, ScanTable) else _by_sample(table.findings)
+        reads = [self._read_of(scan, known.get(scan.sample_id, ())) for scan in table]
         files = tuple(str(scan.path) for scan in table)
-        return self._predict(reads, tuple(scan.sample_id for scan in table), files, progress or Silent())
+        predictions = self._predict(reads, tuple(scan.sample_id for scan in table), files, progress or Silent())
+        said = (
+            tuple(one.value for one in known.get(name, ()) if one.severity != "error")
+            for name in predictions.sample_ids
+        )
+        both = (more + own for more, own in zip(said, predictions.findings, strict=True))
+        return replace(predictions, findings=tuple(both))
+
+    def _read_of(self, scan: Scan, findings: Sequence[Finding]) -> Read:
+        """Return how to read a scan; what could not be told apart in its folder is refused as it is in training."""
+        problem = next((finding for finding in findings if finding.severity == "error"), None)
+        if problem is not None:
+            return partial(_refused, problem)
+        return partial(read_sample, scan, rules=self.bundle.plan.reading)
 
     def predict_images(self, images: Sequence[ScanImage]) -> Predictions:
         """Predict scans that are in memory; their names are their numbers, from 0."""
@@ -219,6 +235,18 @@ def _with_answer(row: _Row, logits: npt.NDArray[np.float64], probabilities: npt.
 
 def _stacked(rows: list[npt.NDArray[np.float64]], missing: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return np.stack(rows) if rows else np.empty((0, len(missing)))
+
+
+def _by_sample(findings: Sequence[Finding]) -> dict[str, list[Finding]]:
+    by_sample: dict[str, list[Finding]] = defaultdict(list)
+    for finding in findings:
+        if finding.sample_id is not None:
+            by_sample[finding.sample_id].append(finding)
+    return by_sample
+
+
+def _refused(problem: Finding) -> ScanImage:
+    raise UnreadableScanError(problem.value, fix=problem.fix, code=problem.code)
 
 
 def _itself(image: ScanImage) -> ScanImage:

@@ -1,9 +1,9 @@
 """3D convolutions that leave bfloat16 where a CPU computes it wrongly.
 
-oneDNN's AMX kernels for bf16 (PyTorch 2.15, CPUs with AMX) read memory that nobody wrote when the kernel of a 3D
-convolution reaches beyond the input along an axis: the gradient of its weights is then wrong without an error, from
-slightly off to 1e35 (12 of 12 tries at 512 channels on 2x2x2, the last map of a ResNet on 64x64x64; measured
-2026-11-21; fp32 is right). Where one output voxel is left along a strided axis, the output itself is wrong
+oneDNN's bf16 kernels (PyTorch 2.15, a CPU with AVX512-BF16; AMX was not tried) read memory that nobody wrote when the
+kernel of a 3D convolution reaches beyond the input along an axis: the gradient of its weights is then wrong without an
+error, from slightly off to 1e35 (12 of 12 tries at 512 channels on 2x2x2, the last map of a ResNet on 64x64x64;
+measured 2026-11-21; fp32 is right). Where one output voxel is left along a strided axis, the output itself is wrong
 (pytorch/pytorch#169688). Such convolutions are small, so that float32 costs little there.
 """
 

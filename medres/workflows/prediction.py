@@ -127,7 +127,8 @@ def _cells(rows: Predictions, index: int) -> list[str]:
 
 
 def _failures(predictions: Predictions, out: Path) -> tuple[str]:
-    messages = [str(error) for error in predictions.errors if error]
+    failed = [(file, str(error)) for file, error in zip(predictions.files, predictions.errors, strict=True) if error]
+    messages = [message if file in message else f"{file}: {message}" for file, message in failed]
     shown = "\n  ".join(messages[:SHOWN])
     more = f"\n  ... and {len(messages) - SHOWN} more" if len(messages) > SHOWN else ""
     count = f"{len(messages)} of {counted(len(predictions), 'scan')} could not be predicted"

@@ -95,7 +95,22 @@ class Study:
             return ()
         others = counted(len(self.series) - 1, "other series of the study was", "other series of the study were")
         value = f"{sample_id}: {self.reason} {others} left out."
-        return (found("series-chosen", value, fix="--series chooses another.", sample_id=sample_id, file=self.folder),)
+        chosen = found("series-chosen", value, fix="--series chooses another.", sample_id=sample_id, file=self.folder)
+        return (chosen, *self._divided(sample_id))
+
+    def _divided(self, sample_id: str) -> tuple[Finding, ...]:
+        """Return a finding where slices of the chosen series itself were left out: they lie otherwise."""
+        assert self.chosen is not None
+        parts = [one for one in self.series if one.series_uid == self.chosen.series_uid and one.key != self.chosen.key]
+        if not parts:
+            return ()
+        number = counted(sum(part.num_images for part in parts), "image")
+        value = (
+            f"{sample_id}: {number} of the chosen series differ from its other {self.chosen.num_images:,} in "
+            "orientation, matrix or pixel spacing and were left out."
+        )
+        fix = "Look whether they are a localizer, or whether two acquisitions were sent as one series."
+        return (found("series-divided", value, fix=fix, sample_id=sample_id, file=self.folder),)
 
 
 @dataclass(frozen=True, kw_only=True)
