@@ -168,5 +168,5 @@ def _pitch(shape: Sequence[int], plane: Extent) -> Choice[tuple[float, ...] | No
     return Choice(
         pitch,
         f"Within the slice (h, w): 95 % of the scans are no larger than {lengths} mm, which is divided by the shape; "
-        f"the files' own is {native} mm in the median. Across the slices nothing is resampled.",
+        f"the files' own is {native} mm in the median. Across the slices the pitch is each scan's own.",
     )
