@@ -180,6 +180,11 @@ class Plan(Document):
         return self
 
     @property
+    def dims(self) -> float:
+        """How scans are read: 2, 2.5 (volumes slice by slice) or 3."""
+        return 2.5 if self.slicewise else self.spatial_dims
+
+    @property
     def slice_channels(self) -> int:
         """Channels of the scan itself, without the slices beside it: sequences x windows."""
         return self.in_channels // self.neighbours

@@ -84,7 +84,7 @@ def check_plan(plan: Plan, *, fingerprint: Fingerprint, backbone: BackboneFacts)
             f"The plan's spatial_dims is {plan.spatial_dims}, the scans have {found}.",
             fix="Use a plan that was made for this kind of data, or leave --plan out.",
         )
-    _require_same_dims(2.5 if plan.slicewise else plan.spatial_dims, backbone)
+    _require_same_dims(plan.dims, backbone)
     require_reading(plan.reading, fingerprint)
     require = require_slices if plan.slicewise else require_shape
     require(plan.shape, backbone=backbone, key="The plan's shape")

@@ -73,9 +73,8 @@ def make_design(config: FinetuneConfig, study: Study, folder: RunFolder, progres
     device = choose_device(config.device)
     given = None if config.plan is None else Plan.read(config.plan)
     arch_dims = dims_of(config.arch, weights=config.weights)
-    spatial_dims = network_dims(
-        _dims_of(given) if given else choose_dims(study.fingerprint, dims=config.dims, backbone_dims=arch_dims).value
-    )
+    dims = given.dims if given else choose_dims(study.fingerprint, dims=config.dims, backbone_dims=arch_dims).value
+    spatial_dims = network_dims(dims)
     weights = resolve_weights(
         config.weights, arch=config.arch, spatial_dims=spatial_dims, weights_dir=config.weights_dir
     )
@@ -107,10 +106,6 @@ def make_feed(config: FinetuneConfig, study: Study, design: Design, progress: Pr
     return Feed(cache=cache, keys=keys, preprocessor=preprocessor, augmenter=augmenter, device=design.device)
 
 
-def _dims_of(plan: Plan) -> float:
-    return 2.5 if plan.slicewise else plan.spatial_dims
-
-
 def _make_plan(
     config: FinetuneConfig, study: Study, backbone: BackboneFacts, device: torch.device, arch_dims: tuple[int, ...]
 ) -> Plan:
@@ -133,7 +128,7 @@ def _make_plan(
 def _summary(plan: Plan, folder: RunFolder) -> str:
     shape = " x ".join(str(size) for size in plan.shape)
     pitch = "" if plan.spacing_mm is None else " at " + " x ".join(f"{size:.3g}" for size in plan.spacing_mm) + " mm"
-    what = f"{_dims_of(plan):g}D {plan.modality}, {plan.in_channels} x {shape}{pitch}"
+    what = f"{plan.dims:g}D {plan.modality}, {plan.in_channels} x {shape}{pitch}"
     return f"plan: {what}, {plan.intensity.scheme}, batches of {plan.batch_size}, {plan.precision}; why: {folder.plan}"
 
 
