@@ -9,7 +9,14 @@ from pathlib import Path
 import numpy as np
 
 from medres._version import __version__
-from medres.deployment.golden import TOLERANCE, GoldenCase, golden_input, golden_logits, largest_deviation
+from medres.deployment.golden import (
+    TOLERANCE,
+    GoldenCase,
+    golden_input,
+    golden_logits,
+    golden_shape,
+    largest_deviation,
+)
 from medres.deployment.integrity import (
     AGAIN,
     as_bundle_error,
@@ -150,7 +157,7 @@ def verify_golden_case(bundle: Bundle) -> None:
     golden = GoldenCase.read(bundle.folder / GOLDEN)
     preprocessor = Preprocessor(bundle.plan)
     order = [member.fold for member in bundle.manifest.members]
-    if golden.prepared.shape != (1, *preprocessor.stored_shape) or len(golden.logits) != len(order):
+    if golden.prepared.shape != golden_shape(preprocessor) or len(golden.logits) != len(order):
         raise BundleError(f"The golden case of {bundle.folder} does not fit its plan.", fix=AGAIN)
     for member in bundle.members:
         row = order.index(member.manifest.fold)

@@ -168,11 +168,13 @@ class Predictor:
         good = [row.prepared for row in rows if row.prepared is not None]
         if not good:
             return list(rows)
-        logits, probabilities = self._ask_members(np.stack(good))
+        logits, probabilities = self._ask_members(good)
         answers = iter(zip(logits, probabilities, strict=True))
         return [row if row.prepared is None else _with_answer(row, *next(answers)) for row in rows]
 
-    def _ask_members(self, prepared: npt.NDArray[Any]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    def _ask_members(
+        self, prepared: Sequence[npt.NDArray[Any]]
+    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
         with self._lock:
             raw = [self._logits(network, prepared) for network in self._networks]
         if self._fold != "ensemble":
@@ -185,7 +187,7 @@ class Predictor:
         # the bundle's own network stays where it is: another predictor may use it on another device
         return network if self.device.type == "cpu" else copy.deepcopy(network).to(self.device)
 
-    def _logits(self, network: nn.Module, prepared: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    def _logits(self, network: nn.Module, prepared: Sequence[npt.NDArray[Any]]) -> npt.NDArray[np.float32]:
         return compute_logits(
             network, self._preprocessor, lambda part: prepared[part], len(prepared),
             batch_size=self._batch_size, device=self.device,

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from medres.preprocessing.augmentation import Augmenter
+from medres.preprocessing.augmentation import Augmenter, SliceAugmenter
 from medres.preprocessing.cache import PackedCache
 from medres.preprocessing.preprocessor import Preprocessor
+from medres.preprocessing.stacks import Inputs
 
 Rows = npt.NDArray[np.int64]
 
@@ -24,30 +26,50 @@ class Feed:
         cache: Holds all prepared scans.
         keys: Key in the cache of each row, ``(N,)``.
         preprocessor: Finishes a batch on the device.
-        augmenter: Changes training scans.
+        augmenter: Changes training scans; of the plan's kind (`make_augmenter`).
         device: Where batches go.
     """
 
     cache: PackedCache
     keys: Sequence[str]
     preprocessor: Preprocessor
-    augmenter: Augmenter
+    augmenter: Augmenter | SliceAugmenter
     device: torch.device
 
-    def stored(self, rows: Rows) -> npt.NDArray[np.generic]:
-        """Return rows as they are stored, ``(B, C, *spatial)``."""
-        return self.cache.read([self.keys[row] for row in rows])
+    def stored(self, rows: Rows) -> npt.NDArray[Any] | list[npt.NDArray[Any]]:
+        """Return rows as they are stored, ``(B, C, *spatial)``; in 2.5D one array ``(C, slices, H, W)`` a row."""
+        keys = [self.keys[row] for row in rows]
+        return self.cache.read_each(keys) if self.cache.ragged else self.cache.read(keys)
 
-    def batch(self, rows: Rows, *, seeds: Sequence[int] | None = None) -> torch.Tensor:
-        """Return rows as the network's input on the device, ``(B, C, *spatial)`` float32.
+    def inputs(self, rows: Rows, *, seeds: Sequence[int] | None = None) -> Inputs:
+        """Return rows as the network reads them, on the device, with a mask of the slices in 2.5D.
 
         Args:
             rows: Rows of the table.
             seeds: One an augmented sample; None leaves the scans as they are.
         """
-        stored = torch.from_numpy(self.stored(rows)).to(self.device, non_blocking=True)
-        batch = self.preprocessor.finish(stored)
-        return batch if seeds is None else self.augmenter(batch, seeds=seeds)
+        augmenter, stored = self.augmenter, self.stored(rows)
+        if seeds is None:
+            return self.preprocessor.inputs(stored, device=self.device)
+        if isinstance(augmenter, SliceAugmenter):
+            change = _Seeded(augmenter, seeds)
+            return self.preprocessor.inputs(stored, device=self.device, change=change)
+        return Inputs(augmenter(self.preprocessor.inputs(stored, device=self.device).scans, seeds=seeds))
+
+    def batch(self, rows: Rows, *, seeds: Sequence[int] | None = None) -> torch.Tensor:
+        """Return the scans of `inputs`, ``(B, C, *spatial)`` float32, without the mask."""
+        return self.inputs(rows, seeds=seeds).scans
+
+
+@dataclass(frozen=True)
+class _Seeded:
+    """The changes of one batch."""
+
+    augmenter: SliceAugmenter
+    seeds: Sequence[int]
+
+    def __call__(self, stacks: torch.Tensor, counts: Sequence[int]) -> torch.Tensor:
+        return self.augmenter(stacks, seeds=self.seeds, counts=counts)
 
 
 def augmentation_seeds(rows: Rows, *, seed: int, epoch: int) -> list[int]:

@@ -20,13 +20,14 @@ from medres.errors import TrainingError
 from medres.finetuning.averaging import WeightAverage
 from medres.finetuning.feed import Feed, Rows, augmentation_seeds
 from medres.finetuning.freezing import freeze_to
-from medres.finetuning.inference import memory_format
+from medres.finetuning.inference import laid_out
 from medres.finetuning.optimisation import Optimisation
 from medres.finetuning.parameter_groups import parameter_groups
 from medres.finetuning.schedule import warmup_cosine
 from medres.finetuning.stages import Stage
 from medres.models.classifier import ClassificationModel
 from medres.planning.plan import Plan
+from medres.preprocessing.stacks import Inputs
 from medres.runs.progress import Progress
 
 OnEvent = Callable[..., object]
@@ -133,10 +134,10 @@ class _StageLoop:
 
     def _train_step(self, positions: Rows, epoch: int) -> float:
         self._set_learning_rates()
-        batch, targets = self._inputs(positions, epoch)
+        inputs, targets = self._inputs(positions, epoch)
         with torch.no_grad(), self._fabric.autocast():
-            frozen = self._prefix(batch)
-        logits = self._trained(frozen)
+            frozen = self._prefix(laid_out(inputs), *inputs.beside)
+        logits = self._trained(frozen, *inputs.beside)
         loss = self._loss(logits, targets)
         value = float(loss.detach())
         self._require_finite(value, positions, epoch, what="loss")
@@ -155,13 +156,13 @@ class _StageLoop:
         # over the number of samples, not over their weights: in a small batch of one class the weight would cancel out
         return total / len(targets)
 
-    def _inputs(self, positions: Rows, epoch: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def _inputs(self, positions: Rows, epoch: int) -> tuple[Inputs, torch.Tensor]:
         rows, feed = self._samples.rows[positions], self._trainer.feed
         augment = self._trainer.optimisation.augment
         seeds = augmentation_seeds(rows, seed=self._trainer.seed, epoch=epoch) if augment else None
-        batch = feed.batch(rows, seeds=seeds).contiguous(memory_format=memory_format(self._trainer.plan.spatial_dims))
+        inputs = feed.inputs(rows, seeds=seeds)
         targets = torch.from_numpy(self._samples.class_indices[positions]).to(feed.device)
-        return batch, targets
+        return inputs, targets
 
     def _batches(self, epoch: int) -> Iterator[Rows]:
         order = np.random.default_rng((self._trainer.seed, epoch)).permutation(len(self._samples.rows))

@@ -67,6 +67,11 @@ class ClassificationModel(nn.Module):
         logits: torch.Tensor = self.head(self.dropout(self.backbone(x)))
         return logits
 
+    def pooled_features(self, x: torch.Tensor) -> torch.Tensor:
+        """Return what the head reads, ``(B, num_features)``."""
+        features: torch.Tensor = self.backbone(x)
+        return features
+
     def stage_of(self, parameter_name: str) -> str:
         """Return the one stage of a parameter or buffer.
 

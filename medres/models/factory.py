@@ -20,13 +20,14 @@ from medres.models.loading import (
     load_pretrained,
     stated_geometry,
 )
-from medres.models.names import check_arch, is_builtin, list_archs
+from medres.models.names import check_arch, check_spatial_dims, is_builtin, list_archs, require_arch
 from medres.models.plugins import build_plugin_backbone
+from medres.models.slices import SliceModel
 from medres.models.timm_networks import build_timm_backbone
 from medres.models.weights import PretrainedWeights, no_weights_reason, resolve_weights
 from medres.planning.facts import BackboneFacts
 
-__all__ = ["backbone_facts", "create_model", "list_archs"]
+__all__ = ["backbone_facts", "create_model", "dims_of", "list_archs"]
 
 #: Side of the input that the stride is probed with; more than the stride of any ResNet.
 _PROBE_SIZE = 128
@@ -55,7 +56,8 @@ def create_model(
     Args:
         arch: A name of `list_archs`.
         spatial_dims: 2: input ``(B, C, H, W)``, a net of timm; 3: ``(B, C, D, H, W)``, MONAI's ResNet.
-        slicewise: Must be False: 2.5D is not available in this version.
+        slicewise: 2.5D (`medres.models.slices`): a net of timm reads ``(B, D, C, H, W)`` slice by slice, whatever
+            `spatial_dims`.
         num_classes: Logits a scan.
         in_channels: Channels of the input; pretrained weights are kept for any number (`medres.models.stem`).
         weights: See `medres.models.weights`; random where it is ``none``.
@@ -78,19 +80,22 @@ def create_model(
         >>> model(torch.zeros(1, 1, 32, 32, 32)).shape
         torch.Size([1, 2])
     """
-    check_arch(arch, spatial_dims=spatial_dims)
+    check_spatial_dims(spatial_dims)
+    dims = 2 if slicewise else spatial_dims
+    check_arch(arch, spatial_dims=dims)
     check_inflation(inflation)
-    _check_numbers(slicewise, num_classes, in_channels, drop_rate)
-    pretrained = _resolved(weights, arch, spatial_dims, weights_dir)
-    shape = _geometry(arch, geometry, stem_stride, spatial_dims, pretrained)
-    backbone = _build(arch, spatial_dims, in_channels, shape)
+    _check_numbers(num_classes, in_channels, drop_rate)
+    pretrained = _resolved(weights, arch, dims, weights_dir)
+    shape = _geometry(arch, geometry, stem_stride, dims, pretrained)
+    backbone = _build(arch, dims, in_channels, shape)
+    model_class = SliceModel if slicewise else ClassificationModel
     if pretrained is None:
-        return ClassificationModel(
+        return model_class(
             backbone, num_classes=num_classes, drop_rate=drop_rate, loading_report=_random(weights, backbone)
         )
     report = load_pretrained(backbone, pretrained, inflation=inflation)
     mean, std = input_statistics(backbone, pretrained)
-    return ClassificationModel(
+    return model_class(
         backbone, num_classes=num_classes, drop_rate=drop_rate, loading_report=report, input_mean=mean, input_std=std
     )
 
@@ -126,7 +131,7 @@ def backbone_facts(
         (32, 2048)
     """
     check_arch(arch, spatial_dims=spatial_dims)
-    _check_numbers(False, 1, in_channels, 0.0)
+    _check_numbers(1, in_channels, 0.0)
     pretrained = _resolved(weights, arch, spatial_dims, weights_dir)
     shape = _geometry(arch, geometry, stem_stride, spatial_dims, pretrained)
     skeleton = _skeleton(arch, spatial_dims, in_channels, shape)
@@ -149,6 +154,21 @@ def backbone_facts(
             "weights_source": pretrained.source,
         }
     )
+
+
+def dims_of(arch: str, *, weights: str = "none") -> tuple[int, ...]:
+    """Return the dimensions that an architecture exists in; with weights of 3D networks only 3.
+
+    Raises:
+        ModelError: It exists in neither 2D nor 3D.
+
+    Example:
+        >>> dims_of("resnet50"), dims_of("resnet50d"), dims_of("resnet10"), dims_of("resnet50", weights="medicalnet")
+        ((2, 3), (2,), (3,), (3,))
+    """
+    require_arch(arch)
+    found = tuple(dims for dims in (2, 3) if arch in list_archs(spatial_dims=dims))
+    return (3,) if weights == "medicalnet" and 3 in found else found
 
 
 def _geometry(
@@ -205,11 +225,7 @@ def _total_stride(skeleton: Backbone) -> int:
     return _PROBE_SIZE // min(skeleton.feature_map(torch.zeros(shape, device="meta")).shape[2:])
 
 
-def _check_numbers(slicewise: bool, num_classes: int, in_channels: int, drop_rate: float) -> None:
-    if slicewise:
-        raise ModelError(
-            "2.5D (slicewise=True) is not available in this version.", fix="Use spatial_dims=3 for volumes."
-        )
+def _check_numbers(num_classes: int, in_channels: int, drop_rate: float) -> None:
     if num_classes < 1 or in_channels < 1:
         raise ModelError(f"num_classes is {num_classes}, in_channels is {in_channels}.", fix="Both are 1 or more.")
     if not 0 <= drop_rate < 1:

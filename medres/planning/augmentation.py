@@ -38,7 +38,7 @@ _OFF = Augmentation(flip_axes=(), rotation_degrees=0, scale=0, translation=0, br
 
 def choose_augmentation(
     *, modality: Modality, spatial_dims: int, orientation: str | None,
-    spacing_mm: Sequence[float] | None, wishes: PlanOverrides,
+    spacing_mm: Sequence[float] | None, wishes: PlanOverrides, slicewise: bool = False,
 ) -> Choice[Augmentation]:  # fmt: skip
     """Return the random changes for a modality.
 
@@ -47,7 +47,7 @@ def choose_augmentation(
     """
     if wishes.augmentation is False:
         return Choice(_OFF, "Switched off by you (planning.augmentation).")
-    flip = _choose_flip(spatial_dims, orientation, wishes)
+    flip = _choose_flip(spatial_dims, orientation, wishes, slicewise=slicewise)
     anisotropic = spacing_mm is not None and max(spacing_mm) >= ANISOTROPIC_FROM * min(spacing_mm)
     brightness, contrast, noise = _INTENSITY[modality]
     degrees = _ROTATION_DEGREES[anisotropic]
@@ -55,19 +55,29 @@ def choose_augmentation(
         flip_axes=flip.value, rotation_degrees=degrees, brightness=brightness, contrast=contrast, noise=noise
     )
     shear = ", since voxels are anisotropic" if anisotropic else ""
-    turns = f"Turns of at most {degrees:g} degrees{shear}, zoom and shift as patients lie."
+    where = " in the plane of the slices, all of a scan alike" if slicewise else ""
+    turns = f"Turns of at most {degrees:g} degrees{shear}, zoom and shift as patients lie{where}."
     levels = f"Brightness, contrast and noise as scanners differ in {_described(modality)}."
     return Choice(chosen, f"{flip.reason} {turns} {levels}")
 
 
-def _choose_flip(spatial_dims: int, orientation: str | None, wishes: PlanOverrides) -> Choice[tuple[int, ...]]:
+def _choose_flip(
+    spatial_dims: int, orientation: str | None, wishes: PlanOverrides, *, slicewise: bool
+) -> Choice[tuple[int, ...]]:
     chosen = _flip_by_anatomy(spatial_dims, orientation)
+    if slicewise and 0 in chosen.value:
+        chosen = Choice((), "Not mirrored: the patient's left and right lie across the slices.")
     if wishes.flip_axes is None:
         return chosen
     if any(axis >= spatial_dims for axis in wishes.flip_axes):
         raise PlanError(
             f"planning.flip_axes is {list(wishes.flip_axes)}; the scans have the axes {list(range(spatial_dims))}.",
             fix=f"The last axis, W, is {spatial_dims - 1}; [] mirrors none.",
+        )
+    if slicewise and 0 in wishes.flip_axes:
+        raise PlanError(
+            f"planning.flip_axes is {list(wishes.flip_axes)}; slices (2.5D) are mirrored in their plane only.",
+            fix="H is 1, W is 2; [] mirrors none.",
         )
     return by_wish(tuple(sorted(set(wishes.flip_axes))), key="flip_axes", instead_of=chosen.reason)
 

@@ -37,6 +37,14 @@ MIN_BATCH = 4
 _MACS_A_CORE = {2: 1.0e9, 3: 2.0e9}
 _MAX_CORES = 16
 
+#: The same for all slices of a volume (2.5D), twice as much as for a volume: with 2 billion a core, 24 slices of
+#: resnet18 on two cores would be 64 pixels wide.
+_MACS_A_CORE_OF_SLICES = 4.0e9
+
+#: Slices, and side of each, that a device is given (2.5D): on a CPU, and on a GPU by its free memory in GiB.
+_CPU_SLICES = (64, 224)
+_GPU_SLICES = ((0, 32, 224), (12, 64, 256), (32, 128, 320))
+
 #: Largest side by spatial dims: on a CPU, and on a GPU by its free memory in GiB (from, side).
 _CPU_SIDE = {2: 224, 3: 96}
 _GPU_SIDES = {2: ((0, 224), (12, 320), (32, 448)), 3: ((0, 96), (12, 128), (32, 160))}
@@ -51,7 +59,7 @@ def estimate_macs(backbone: BackboneFacts, shape: Sequence[int]) -> float:
 
     Args:
         backbone: Its number of parameters and total stride are used.
-        shape: Spatial shape of the input.
+        shape: Spatial shape of the input; (D, H, W) for a 2D backbone: D slices.
 
     Example:
         >>> facts = BackboneFacts(arch="resnet18", spatial_dims=2, total_stride=32, num_features=512,
@@ -60,7 +68,7 @@ def estimate_macs(backbone: BackboneFacts, shape: Sequence[int]) -> float:
         1.6
     """
     shares = [0.75 / 4 ** (3 - stage) for stage in range(len(_STAGE_STRIDES))]
-    positions = _positions_per_voxel(backbone, dims=len(shape))
+    positions = _positions_per_voxel(backbone)
     per_voxel = sum(share * position for share, position in zip(shares, positions, strict=True))
     return float(backbone.num_parameters * per_voxel * math.prod(shape))
 
@@ -70,7 +78,7 @@ def estimate_bytes_per_scan(backbone: BackboneFacts, shape: Sequence[int]) -> fl
 
     Args:
         backbone: Its number of features and total stride are used.
-        shape: Spatial shape of the input.
+        shape: Spatial shape of the input; (D, H, W) for a 2D backbone: D slices.
 
     Example:
         >>> facts = BackboneFacts(arch="resnet50", spatial_dims=2, total_stride=32, num_features=2048,
@@ -78,7 +86,7 @@ def estimate_bytes_per_scan(backbone: BackboneFacts, shape: Sequence[int]) -> fl
         >>> round(estimate_bytes_per_scan(facts, (224, 224)) / 2**20)  # measured: 82 MiB
         138
     """
-    positions = _positions_per_voxel(backbone, dims=len(shape))
+    positions = _positions_per_voxel(backbone)
     elements = sum(2**stage * position for stage, position in enumerate(positions))
     return float(_BYTES_AN_ELEMENT * backbone.num_features / 8 * elements * math.prod(shape))
 
@@ -100,8 +108,18 @@ def voxel_budget(backbone: BackboneFacts, machine: MachineFacts) -> Choice[int]:
     return min(limits, key=lambda limit: limit.value)
 
 
-def _positions_per_voxel(backbone: BackboneFacts, *, dims: int) -> list[float]:
+def slices_budget(backbone: BackboneFacts, machine: MachineFacts) -> Choice[int]:
+    """Return how many pixels all slices of a scan may have together (2.5D), and what sets the limit."""
+    limits = [_slices_limit(machine), _memory_limit(backbone, machine)]
+    if machine.device == "cpu":
+        limits.append(_arithmetic_limit(backbone, machine, macs_a_core=_MACS_A_CORE_OF_SLICES))
+    return min(limits, key=lambda limit: limit.value)
+
+
+def _positions_per_voxel(backbone: BackboneFacts) -> list[float]:
     """Return, for each stage, the positions of its feature maps per voxel of the input."""
+    # not the dimensions of the input: each slice of a volume (2.5D) has feature maps of its own
+    dims = backbone.spatial_dims
     return [1 / math.pow(min(stride, backbone.total_stride), dims) for stride in _STAGE_STRIDES]
 
 
@@ -116,6 +134,16 @@ def _device_limit(machine: MachineFacts, dims: int) -> Choice[int]:
     )
 
 
+def _slices_limit(machine: MachineFacts) -> Choice[int]:
+    if machine.device == "cpu":
+        count, side = _CPU_SLICES
+        return Choice(count * side**2, f"a CPU is given at most {times((count, side, side))}")
+    free = machine.memory_bytes / _GIB
+    least, count, side = max(step for step in _GPU_SLICES if free >= step[0])
+    size = times((count, side, side))
+    return Choice(count * side**2, f"a {machine.device} device with {least} GiB free or more is given {size}")
+
+
 def _memory_limit(backbone: BackboneFacts, machine: MachineFacts) -> Choice[int]:
     free = _MEMORY_SHARE * machine.memory_bytes - _BYTES_A_PARAMETER * backbone.num_parameters
     a_voxel = estimate_bytes_per_scan(backbone, (1,) * backbone.spatial_dims)
@@ -125,14 +153,17 @@ def _memory_limit(backbone: BackboneFacts, machine: MachineFacts) -> Choice[int]
     )
 
 
-def _arithmetic_limit(backbone: BackboneFacts, machine: MachineFacts) -> Choice[int]:
+def _arithmetic_limit(
+    backbone: BackboneFacts, machine: MachineFacts, *, macs_a_core: float | None = None
+) -> Choice[int]:
     dims = backbone.spatial_dims
     cores = min(machine.num_cores, _MAX_CORES)
-    macs = _MACS_A_CORE[dims] * max(1, cores)
+    macs = (macs_a_core or _MACS_A_CORE[dims]) * max(1, cores)
     voxels = int(macs / estimate_macs(backbone, (1,) * dims))
     side = round(voxels ** (1 / dims))
     work = f"{macs / 1e9:g} billion multiply-adds a scan"
-    return Choice(voxels, f"{backbone.arch} on {cores} CPU cores ({work}) is given about {times((side,) * dims)}")
+    given = f"{voxels} pixels" if macs_a_core else times((side,) * dims)
+    return Choice(voxels, f"{backbone.arch} on {cores} CPU cores ({work}) is given about {given}")
 
 
 def _weights_limit(backbone: BackboneFacts) -> Choice[int]:

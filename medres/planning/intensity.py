@@ -37,8 +37,9 @@ def choose_modality(fingerprint: Fingerprint, *, wishes: PlanOverrides) -> Choic
 
 
 def choose_intensity(
-    fingerprint: Fingerprint, *, modality: Modality, backbone: BackboneFacts, wishes: PlanOverrides
-) -> tuple[Choice[Intensity], Choice[int]]:
+    fingerprint: Fingerprint, *, modality: Modality, backbone: BackboneFacts, wishes: PlanOverrides,
+    neighbours: int = 1,
+) -> tuple[Choice[Intensity], Choice[int]]:  # fmt: skip
     """Return the intensity scheme and the number of input channels; the last depends on the first.
 
     Raises:
@@ -47,7 +48,7 @@ def choose_intensity(
     scheme = _choose_scheme(fingerprint, modality, wishes)
     _require_use(scheme.value, modality, wishes)
     windows, range_ = _windows(scheme.value, fingerprint, wishes), _scale_range(scheme.value, fingerprint, wishes)
-    channels = _channels(windows.value, fingerprint)
+    channels = _channels(windows.value, fingerprint, neighbours)
     mean, std, statistics = _input_statistics(backbone, channels.value)
     intensity = Intensity(scheme=scheme.value, windows_hu=windows.value, scale_range=range_.value, mean=mean, std=std)
     reasons = (scheme.reason, windows.reason, range_.reason, statistics)
@@ -159,7 +160,14 @@ def _robust_range(fingerprint: Fingerprint) -> Choice[tuple[float, float]]:
     return Choice((low, high), f"The scale {low:g} to {high:g}: {why}.")
 
 
-def _channels(windows: Windows, fingerprint: Fingerprint) -> Choice[int]:
+def _channels(windows: Windows, fingerprint: Fingerprint, neighbours: int) -> Choice[int]:
+    of_one = _channels_of_one(windows, fingerprint)
+    if neighbours == 1:
+        return of_one
+    return Choice(of_one.value * neighbours, f"{of_one.reason} Each of {neighbours} slices that lie side by side.")
+
+
+def _channels_of_one(windows: Windows, fingerprint: Fingerprint) -> Choice[int]:
     sequences = fingerprint.sequences
     if windows:
         of_each = f" of each of the sequences {', '.join(sequences)}" if sequences else ""

@@ -26,8 +26,9 @@ class PlanOverrides(Document):
     Args:
         modality: What the scans are, where the guess is wrong.
         orientation: Code of D, H, W such as ``SPL``; ``none`` takes volumes as they lie in their files.
-        spacing_mm: (d, h, w) in mm; ``none`` (kept as an empty list) scales each scan by its own size.
+        spacing_mm: (d, h, w) in mm, in 2.5D (h, w); ``none`` (kept as an empty list) scales each scan by its own size.
         shape: Spatial shape of the network's input, (D, H, W) or (H, W).
+        neighbours: Slices that a 2.5D network sees as channels: 1, or 3 for the slice between those beside it.
         crop: ``foreground`` or ``none``.
         windows: CT windows, by name or as [low, high] in HU; each becomes one channel.
         scheme: Intensity scheme.
@@ -48,6 +49,7 @@ class PlanOverrides(Document):
         tuple[Annotated[float, pydantic.Field(gt=0)], ...] | None, pydantic.BeforeValidator(_parse_spacing)
     ] = None
     shape: tuple[Annotated[int, pydantic.Field(ge=1)], ...] | None = None
+    neighbours: Literal[1, 3] | None = None
     crop: Literal["foreground", "none"] | None = None
     windows: Windows | None = None
     scheme: Literal["hu_windows", "robust_zscore", "scaled"] | None = None

@@ -98,7 +98,8 @@ class Augmentation(Document):
     """Random changes that leave the diagnosis as it is. All magnitudes are the largest that is drawn.
 
     Args:
-        flip_axes: Spatial axes of the network's input that may be mirrored, 0 = D (or H in 2D).
+        flip_axes: Spatial axes of the network's input that may be mirrored, 0 = D (or H in 2D). Slices (2.5D) are
+            changed in their plane only, all slices of a scan alike: 1 = H and 2 = W.
         rotation_degrees: About each axis (in-plane only in 2D).
         scale: Relative zoom, 0.1 = 0.9 to 1.1.
         translation: As a fraction of the input's size.
@@ -123,15 +124,17 @@ class Plan(Document):
         format: Version of this document.
         spatial_dims: 2 for images, 3 for volumes.
         slicewise: Whether a volume is read as slices by a 2D backbone (2.5D).
+        neighbours: Slices that the 2.5D network sees as channels: 1, or 3 for the slice between those beside it.
         modality: Guess: ``CT``, ``MR`` or ``other``.
         reading: How files become one scan: volume, series, sequences, region of interest.
         orientation: Code that names the growth of D, H, W (volumes), such as ``SPL``; None for images and for
             volumes whose orientation is unknown.
         spacing_mm: Spacing (d, h, w) that scans are resampled to; None: each scan is scaled to `shape` by its
-            own size, aspect ratio kept.
-        shape: Spatial shape of the network's input, (D, H, W) or (H, W).
+            own size, aspect ratio kept. In 2.5D (h, w): across the slices nothing is resampled.
+        shape: Spatial shape of the network's input, (D, H, W) or (H, W). In 2.5D D is the most slices: scans with
+            fewer keep theirs, those with more are resampled to D.
         crop: ``foreground`` crops to the bounding box of the foreground before resampling, ``none`` does not.
-        in_channels: Channels of the network's input.
+        in_channels: Channels of the network's input: sequences x windows x neighbours.
         intensity: See `Intensity`.
         augmentation: See `Augmentation`.
         batch_size: Samples a training step.
@@ -143,6 +146,7 @@ class Plan(Document):
     format: Literal[1] = 1
     spatial_dims: Literal[2, 3]
     slicewise: bool = False
+    neighbours: Literal[1, 3] = 1
     modality: Literal["CT", "MR", "other"]
     reading: ReadingRules = ReadingRules()
     orientation: str | None = None
@@ -163,9 +167,11 @@ class Plan(Document):
         axes = "D,H,W" if dims == 3 else "H,W"
         if len(self.shape) != dims or min(self.shape) < 1:
             raise ValueError(f"shape must be {dims} positive sizes, order {axes}; got {list(self.shape)}")
-        spacing = self.spacing_mm
-        if spacing is not None and (len(spacing) != dims or min(spacing) <= 0):
-            raise ValueError(f"spacing_mm must be {dims} positive numbers in mm, order {axes}; got {list(spacing)}")
+        self._check_slices()
+        spacing, planned = self.spacing_mm, axes.removeprefix("D,") if self.slicewise else axes
+        if spacing is not None and (len(spacing) != len(planned.split(",")) or min(spacing) <= 0):
+            count = len(planned.split(","))
+            raise ValueError(f"spacing_mm must be {count} positive numbers in mm, order {planned}; got {list(spacing)}")
         if self.orientation is not None and (dims == 2 or not is_orientation(self.orientation)):
             raise ValueError(f"orientation must name three different axes, such as SPL; got {self.orientation!r}")
         if any(axis not in range(dims) for axis in self.augmentation.flip_axes):
@@ -173,13 +179,34 @@ class Plan(Document):
         self._check_channels()
         return self
 
+    @property
+    def dims(self) -> float:
+        """How scans are read: 2, 2.5 (volumes slice by slice) or 3."""
+        return 2.5 if self.slicewise else self.spatial_dims
+
+    @property
+    def slice_channels(self) -> int:
+        """Channels of the scan itself, without the slices beside it: sequences x windows."""
+        return self.in_channels // self.neighbours
+
+    def _check_slices(self) -> None:
+        if self.slicewise and self.spatial_dims != 3:
+            raise ValueError("slicewise (2.5D) reads volumes: spatial_dims must be 3")
+        if self.slicewise and 0 in self.augmentation.flip_axes:
+            raise ValueError("augmentation.flip_axes must be 1 (H) or 2 (W): slices are changed in their plane only")
+        if self.neighbours > 1 and not self.slicewise:
+            raise ValueError(f"neighbours is {self.neighbours}, but slicewise is false")
+        if self.in_channels % self.neighbours:
+            raise ValueError(f"in_channels is {self.in_channels}, which {self.neighbours} neighbours do not divide")
+
     def _check_channels(self) -> None:
         names, windows = self.reading.sequences, self.intensity.windows_hu
-        if self.intensity.scheme == "hu_windows" and len(windows) * max(1, len(names)) != self.in_channels:
+        given = f"in_channels is {self.in_channels}" + (f" for {self.neighbours} neighbours" * (self.neighbours > 1))
+        if self.intensity.scheme == "hu_windows" and len(windows) * max(1, len(names)) != self.slice_channels:
             of_each = f", and reading.sequences {len(names)}" if names else ""
-            raise ValueError(f"in_channels is {self.in_channels}, but intensity.windows_hu has {len(windows)}{of_each}")
-        if self.intensity.scheme != "hu_windows" and names and len(names) != self.in_channels:
-            raise ValueError(f"in_channels is {self.in_channels}, but reading.sequences has {len(names)}")
+            raise ValueError(f"{given}, but intensity.windows_hu has {len(windows)}{of_each}")
+        if self.intensity.scheme != "hu_windows" and names and len(names) != self.slice_channels:
+            raise ValueError(f"{given}, but reading.sequences has {len(names)}")
         if len(self.intensity.mean) not in (1, self.in_channels):
             raise ValueError(f"intensity.mean must have 1 or {self.in_channels} values")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from medres.data.readers.rules import ReadingRules
@@ -11,7 +12,7 @@ from medres.planning.axes import DEFAULT_ORIENTATION, scan_axes
 from medres.planning.batch import choose_batch_size, choose_precision
 from medres.planning.choice import Choice
 from medres.planning.cropping import choose_crop
-from medres.planning.dims import Dims, choose_dims
+from medres.planning.dims import Dims, choose_dims, network_dims, scan_dims
 from medres.planning.facts import BackboneFacts, MachineFacts
 from medres.planning.fingerprint import Fingerprint, Grid
 from medres.planning.intensity import choose_intensity, choose_modality
@@ -20,6 +21,7 @@ from medres.planning.overrides import PlanOverrides
 from medres.planning.plan import Plan
 from medres.planning.reading import require_reading, settle_reading
 from medres.planning.shape import choose_shape, choose_spacing, grid_extent, require_shape, require_spacing
+from medres.planning.slices import choose_neighbours, choose_pitch, choose_slices, require_pitch, require_slices
 
 __all__ = ["PlanOverrides", "check_plan", "choose_dims", "make_plan"]
 
@@ -27,7 +29,7 @@ __all__ = ["PlanOverrides", "check_plan", "choose_dims", "make_plan"]
 def make_plan(
     fingerprint: Fingerprint, *, backbone: BackboneFacts, machine: MachineFacts, num_training_scans: int,
     dims: Dims = "auto", overrides: PlanOverrides | None = None, reading: ReadingRules = ReadingRules(),  # noqa: B008
-    reading_reason: str = "",
+    reading_reason: str = "", backbone_dims: Collection[int] | None = None,
 ) -> Plan:  # fmt: skip
     """Decide how scans are read and trained on.
 
@@ -40,6 +42,7 @@ def make_plan(
         overrides: What the user wishes; it is checked against the data and the backbone.
         reading: By which rules the scans of the fingerprint were read.
         reading_reason: Why these rules (`medres.planning.reading.choose_reading`); empty = they are described.
+        backbone_dims: Dimensions that the architecture exists in, which ``auto`` chose from; None: those of `backbone`.
 
     Returns:
         A plan with one reason for each choice, under the name of its field.
@@ -48,16 +51,19 @@ def make_plan(
         PlanError: The data cannot be planned for as asked; the message says what to change.
     """
     wishes = overrides or PlanOverrides()
-    spatial_dims = Choice(*choose_dims(fingerprint, dims=dims))
-    _require_same_dims(spatial_dims.value, backbone)
-    grid = _grid(fingerprint)
-    choices: dict[str, Choice[Any]] = {"spatial_dims": spatial_dims, "slicewise": _not_slicewise(spatial_dims.value)}
+    chosen = choose_dims(fingerprint, dims=dims, backbone_dims=backbone_dims or (backbone.spatial_dims,))
+    _require_same_dims(chosen.value, backbone)
+    grid, slicewise = _grid(fingerprint), chosen.value == 2.5
+    choices: dict[str, Choice[Any]] = {
+        "spatial_dims": Choice(scan_dims(chosen.value), chosen.reason), "slicewise": _slicewise(chosen.value)
+    }  # fmt: skip
     choices["reading"] = settle_reading(reading, reading_reason, fingerprint)
-    choices |= _choose_grid(grid, backbone, machine, wishes, regions=fingerprint.num_regions > 0)
-    choices |= _choose_values(fingerprint, backbone, wishes)
+    choices |= _choose_grid(grid, backbone, machine, wishes, regions=fingerprint.num_regions > 0, dims=chosen.value)
+    choices |= _choose_values(fingerprint, backbone, wishes, slicewise=slicewise)
     choices["augmentation"] = choose_augmentation(
-        modality=choices["modality"].value, spatial_dims=spatial_dims.value, orientation=choices["orientation"].value,
-        spacing_mm=choices["spacing_mm"].value, wishes=wishes,
+        modality=choices["modality"].value, spatial_dims=scan_dims(chosen.value),
+        orientation=choices["orientation"].value, spacing_mm=choices["spacing_mm"].value, wishes=wishes,
+        slicewise=slicewise,
     )  # fmt: skip
     choices["batch_size"] = choose_batch_size(
         choices["shape"].value, backbone=backbone, machine=machine, num_training_scans=num_training_scans, wishes=wishes
@@ -72,39 +78,50 @@ def check_plan(plan: Plan, *, fingerprint: Fingerprint, backbone: BackboneFacts)
     Raises:
         PlanError: Naming the field, its value and what fits.
     """
-    found, _ = choose_dims(fingerprint)
+    found = scan_dims(choose_dims(fingerprint).value)
     if plan.spatial_dims != found:
         raise PlanError(
             f"The plan's spatial_dims is {plan.spatial_dims}, the scans have {found}.",
             fix="Use a plan that was made for this kind of data, or leave --plan out.",
         )
-    if plan.slicewise:
-        raise PlanError("The plan's slicewise is true; 2.5D comes with a later version.", fix="Set slicewise: false.")
-    _require_same_dims(plan.spatial_dims, backbone)
+    _require_same_dims(plan.dims, backbone)
     require_reading(plan.reading, fingerprint)
-    require_shape(plan.shape, backbone=backbone, key="The plan's shape")
+    require = require_slices if plan.slicewise else require_shape
+    require(plan.shape, backbone=backbone, key="The plan's shape")
     _require_known_geometry(plan, _grid(fingerprint))
 
 
 def _choose_grid(
-    grid: Grid, backbone: BackboneFacts, machine: MachineFacts, wishes: PlanOverrides, *, regions: bool
+    grid: Grid, backbone: BackboneFacts, machine: MachineFacts, wishes: PlanOverrides, *, regions: bool, dims: float
 ) -> dict[str, Choice[Any]]:
-    dims = backbone.spatial_dims
-    orientation = choose_orientation(grid, spatial_dims=dims, wishes=wishes)
+    spatial_dims = scan_dims(dims)
+    orientation = choose_orientation(grid, spatial_dims=spatial_dims, wishes=wishes)
     crop = choose_crop(grid, wishes=wishes, regions=regions)
     # the fingerprint's axes are those of the default orientation
-    order = scan_axes(DEFAULT_ORIENTATION, spatial_dims=dims, target=orientation.value or DEFAULT_ORIENTATION)
+    order = scan_axes(DEFAULT_ORIENTATION, spatial_dims=spatial_dims, target=orientation.value or DEFAULT_ORIENTATION)
     extent = grid_extent(grid, crop=crop.value, order=order)
+    if dims == 2.5:
+        require_pitch(wishes.spacing_mm, extent)
+        slices = choose_slices(
+            grid, extent, crop=crop.value, order=order, backbone=backbone, machine=machine, wishes=wishes
+        )
+        pitch = choose_pitch(slices.value, extent, wishes=wishes)
+        return {"orientation": orientation, "crop": crop, "shape": slices, "spacing_mm": pitch}
     require_spacing(wishes.spacing_mm, extent)
     shape = choose_shape(extent, backbone=backbone, machine=machine, wishes=wishes)
     spacing = choose_spacing(shape.value, extent, wishes=wishes)
     return {"orientation": orientation, "crop": crop, "shape": shape, "spacing_mm": spacing}
 
 
-def _choose_values(fingerprint: Fingerprint, backbone: BackboneFacts, wishes: PlanOverrides) -> dict[str, Choice[Any]]:
+def _choose_values(
+    fingerprint: Fingerprint, backbone: BackboneFacts, wishes: PlanOverrides, *, slicewise: bool
+) -> dict[str, Choice[Any]]:
     modality = choose_modality(fingerprint, wishes=wishes)
-    intensity, channels = choose_intensity(fingerprint, modality=modality.value, backbone=backbone, wishes=wishes)
-    return {"modality": modality, "intensity": intensity, "in_channels": channels}
+    neighbours = choose_neighbours(wishes, slicewise=slicewise)
+    intensity, channels = choose_intensity(
+        fingerprint, modality=modality.value, backbone=backbone, wishes=wishes, neighbours=neighbours.value
+    )
+    return {"modality": modality, "intensity": intensity, "in_channels": channels, "neighbours": neighbours}
 
 
 def _as_plan(choices: dict[str, Choice[Any]], fingerprint: Fingerprint) -> Plan:
@@ -124,17 +141,19 @@ def _grid(fingerprint: Fingerprint) -> Grid:
     return grid
 
 
-def _not_slicewise(spatial_dims: int) -> Choice[bool]:
-    if spatial_dims == 2:
+def _slicewise(dims: float) -> Choice[bool]:
+    if dims == 2:
         return Choice(False, "Images are single slices.")
-    return Choice(False, "Volumes are read whole; slice by slice (2.5D) comes with a later version.")
+    if dims == 3:
+        return Choice(False, "Volumes are read whole.")
+    return Choice(True, "A 2D network reads every slice; gated attention says how much each one counts for the scan.")
 
 
-def _require_same_dims(spatial_dims: int, backbone: BackboneFacts) -> None:
-    if backbone.spatial_dims != spatial_dims:
+def _require_same_dims(dims: float, backbone: BackboneFacts) -> None:
+    if backbone.spatial_dims != network_dims(dims):
         raise PlanError(
-            f"The backbone {backbone.arch} was built for {backbone.spatial_dims}D, the scans are {spatial_dims}D.",
-            fix=f"Use --dims {spatial_dims}, or leave --dims out.",
+            f"The backbone {backbone.arch} was built for {backbone.spatial_dims}D, the scans are read in {dims:g}D.",
+            fix=f"Use --dims {dims:g}, or leave --dims out.",
         )
 
 

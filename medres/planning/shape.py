@@ -205,18 +205,23 @@ def _grow(sides: Sequence[int], wanted: Sequence[float], highest: Sequence[int],
 def _by_budget(extent: Extent, backbone: BackboneFacts, machine: MachineFacts) -> Choice[tuple[int, ...]]:
     budget, why = voxel_budget(backbone, machine)
     least = minimum_side(backbone)
-    shape = fit_shape(extent.median, _limits(extent, pretrained=backbone.pretrained), budget=budget, minimum=least)
-    native = tuple(round(length / step) for length, step in zip(extent.p95, extent.spacing, strict=True))
+    limits = useful_limits(extent, pretrained=backbone.pretrained)
+    shape = fit_shape(extent.median, limits, budget=budget, minimum=least)
     sentences = [
         f"Proportions of the median extent, {times(tuple(rounded(length) for length in extent.median))} {extent.unit}.",
         f"The limit: {why}.",
     ]
     if math.prod(shape) > budget:
         sentences.append(f"The least that {backbone.arch} can read is above that limit and was kept.")
-    enlarged = [axis for axis, (side, count) in enumerate(zip(shape, native, strict=True)) if side > count]
-    if enlarged:
-        sentences.append(_why_enlarged(native, backbone))
-    return Choice(shape, " ".join(sentences))
+    return Choice(shape, " ".join([*sentences, *enlarged_to(shape, extent, backbone)]))
+
+
+def enlarged_to(shape: Sequence[int], extent: Extent, backbone: BackboneFacts) -> list[str]:
+    """Return why scans are enlarged to ``shape``, as one sentence; none where they are not."""
+    native = tuple(round(length / step) for length, step in zip(extent.p95, extent.spacing, strict=True))
+    if all(side <= count for side, count in zip(shape, native, strict=True)):
+        return []
+    return [_why_enlarged(native, backbone)]
 
 
 def _why_enlarged(native: Sequence[int], backbone: BackboneFacts) -> str:
@@ -228,7 +233,7 @@ def _why_enlarged(native: Sequence[int], backbone: BackboneFacts) -> str:
     )
 
 
-def _limits(extent: Extent, *, pretrained: bool) -> list[int]:
+def useful_limits(extent: Extent, *, pretrained: bool) -> list[int]:
     """Return the largest useful sides; thick slices are never more than there are."""
     thick = ANISOTROPIC_FROM * min(extent.spacing)
     factors = [1.0 if step >= thick else _MAX_ENLARGEMENT[pretrained] for step in extent.spacing]
@@ -243,13 +248,17 @@ def _limits(extent: Extent, *, pretrained: bool) -> list[int]:
 def _by_spacing(
     spacing_mm: Sequence[float], extent: Extent, backbone: BackboneFacts, instead: str
 ) -> Choice[tuple[int, ...]]:
-    least = minimum_side(backbone)
-    sides = (math.ceil(length / step / QUANTUM) * QUANTUM for length, step in zip(extent.p95, spacing_mm, strict=True))
-    shape = tuple(max(math.ceil(least / QUANTUM) * QUANTUM, side) for side in sides)
     return Choice(
-        shape,
+        useful_sides(spacing_mm, extent, backbone),
         f"Follows from planning.spacing_mm: 95 % of the scans fit. Without it: {instead}",
     )
+
+
+def useful_sides(spacing_mm: Sequence[float], extent: Extent, backbone: BackboneFacts) -> tuple[int, ...]:
+    """Return the sides that 95 % of the scans fit into at a spacing."""
+    least = minimum_side(backbone)
+    sides = (math.ceil(length / step / QUANTUM) * QUANTUM for length, step in zip(extent.p95, spacing_mm, strict=True))
+    return tuple(max(math.ceil(least / QUANTUM) * QUANTUM, side) for side in sides)
 
 
 def _spacing_of(shape: Sequence[int], extent: Extent) -> Choice[tuple[float, ...] | None]:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from medres.planning.plan import Augmentation
+from medres.planning.plan import Augmentation, Plan
 from medres.preprocessing.warping import Float64, rotation_matrices, sampling_matrices, warp
 
 #: Uniform numbers a sample: 3 angles, 1 zoom, 3 shifts, 3 flips, contrast, brightness, noise.
@@ -149,3 +149,48 @@ def _noise(like: torch.Tensor, seeds: npt.NDArray[np.int64]) -> torch.Tensor:
     for row, seed in zip(out, seeds, strict=True):
         row.normal_(generator=generator.manual_seed(int(seed)))
     return out.to(like.device)
+
+
+class SliceAugmenter:
+    """Change stacks of slices (2.5D) at random: in their plane, all slices of a scan alike.
+
+    Args:
+        augmentation: The magnitudes; axes to mirror are those of volumes, 1 = H and 2 = W.
+        spacing_mm: (h, w) of the input's pixels; None: squares.
+
+    Example:
+        >>> still = Augmentation(rotation_degrees=0, scale=0, translation=0, brightness=0, contrast=0, noise=0)
+        >>> stacks = torch.rand(1, 1, 3, 8, 8)
+        >>> torch.equal(SliceAugmenter(still)(stacks, seeds=[0], counts=[3]), stacks)
+        True
+    """
+
+    def __init__(self, augmentation: Augmentation, *, spacing_mm: Sequence[float] | None = None) -> None:
+        in_plane = tuple(axis - 1 for axis in augmentation.flip_axes)
+        self.augmentation = augmentation
+        self._plane = Augmenter(
+            augmentation.model_copy(update={"flip_axes": in_plane}), spatial_dims=2, spacing_mm=spacing_mm
+        )
+
+    @torch.no_grad()
+    def __call__(self, stacks: torch.Tensor, *, seeds: Sequence[int], counts: Sequence[int]) -> torch.Tensor:
+        """Return a changed copy; what is not one of a scan's slices is 0.
+
+        Args:
+            stacks: ``(B, C, D, H, W)``, float32.
+            seeds: One a scan, not negative.
+            counts: How many slices each scan has; its own mean and deviation are those of them alone.
+        """
+        out = torch.zeros(stacks.shape, dtype=stacks.dtype, device=stacks.device)
+        for row, (seed, count) in enumerate(zip(seeds, counts, strict=True)):
+            own = stacks[row, :, :count]
+            changed = self._plane(own.reshape(1, -1, *own.shape[2:]), seeds=[seed])
+            out[row, :, :count] = changed.reshape(own.shape)
+        return out
+
+
+def make_augmenter(plan: Plan) -> Augmenter | SliceAugmenter:
+    """Return what changes the scans of a plan."""
+    if plan.slicewise:
+        return SliceAugmenter(plan.augmentation, spacing_mm=plan.spacing_mm)
+    return Augmenter(plan.augmentation, spatial_dims=plan.spatial_dims, spacing_mm=plan.spacing_mm)

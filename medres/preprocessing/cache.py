@@ -61,6 +61,7 @@ def prepare_table(
         key=preprocessor.cache_key,
         shape=preprocessor.stored_shape,
         dtype=preprocessor.storage_dtype,
+        ragged=preprocessor.plan.slicewise,
     )
     scans = _by_key(table, keys)
     if cache.contains(scans):

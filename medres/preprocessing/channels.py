@@ -16,8 +16,11 @@ _LUMINANCE = (0.299, 0.587, 0.114)
 
 
 def stored_channels(plan: Plan) -> int:
-    """Return how many channels are stored: of HU one a sequence (windows are made later), else the network's."""
-    return max(1, len(plan.reading.sequences)) if plan.intensity.scheme == "hu_windows" else plan.in_channels
+    """Return how many channels are stored: of HU one a sequence (windows are made later), else those of a slice.
+
+    Slices beside a slice (2.5D) become channels later, too.
+    """
+    return max(1, len(plan.reading.sequences)) if plan.intensity.scheme == "hu_windows" else plan.slice_channels
 
 
 def select_channels(image: ScanImage, plan: Plan) -> npt.NDArray[Any]:

@@ -108,6 +108,9 @@ def plan_geometry(
 ) -> Geometry:
     """Lay the plan's grid over a scan, centred on ``box``.
 
+    Slices (2.5D) are laid out in their plane in the same way. Across them each scan keeps its own: prepared slice p is
+    slice p of the box, a copy. A box of more than the plan's D slices is resampled to D at even distances.
+
     With ``plan.spacing_mm`` the pitch is that spacing, whatever the size of the box: what the grid does not
     reach is cropped. Without it the box is scaled as a whole until it just fits ``plan.shape``, aspect ratio
     kept; voxels are taken to be cubes where their spacing is unknown. Where the pitch equals the scan's own,
@@ -137,10 +140,11 @@ def plan_geometry(
     edges = [_edges(bounds[axis], source_shape[axis], flip) for axis, flip in zip(axes, flips, strict=True)]
     own = [1.0] * len(axes) if spacing is None else [float(spacing[axis]) for axis in axes]
     scale = _scale([stop - start for start, stop in edges], own, plan)
-    lines = [_line(edge, size, step) for edge, size, step in zip(edges, plan.shape, scale, strict=True)]
+    shape = (min(edges[0][1] - edges[0][0], plan.shape[0]), *plan.shape[1:]) if plan.slicewise else plan.shape
+    lines = [_line(edge, size, step) for edge, size, step in zip(edges, shape, scale, strict=True)]
     return Geometry(
         source_shape=source_shape,
-        shape=plan.shape,
+        shape=shape,
         axes=axes,
         flips=flips,
         scale=tuple(step for step, _ in lines),
@@ -159,7 +163,7 @@ def resample(voxels: npt.NDArray[Any], geometry: Geometry, fill: npt.ArrayLike) 
         fill: Value outside the scan, one for all channels or one a channel.
 
     Returns:
-        ``(C, *plan.shape)``, float32.
+        ``(C, *geometry.shape)``, float32.
     """
     return resample_axes(geometry.reorient(voxels), geometry.axis_maps, fill=fill)
 
@@ -206,9 +210,18 @@ def _edges(bounds: slice, size: int, flip: bool) -> tuple[int, int]:
 
 def _scale(extent: Sequence[int], own: Sequence[float], plan: Plan) -> list[float]:
     """Return scan voxels per prepared voxel, for each prepared axis; ``own`` is the scan's spacing."""
-    if plan.spacing_mm is not None:
-        return [pitch / step for pitch, step in zip(plan.spacing_mm, own, strict=True)]
-    pitch = max(count * step / size for count, step, size in zip(extent, own, plan.shape, strict=True))
+    if plan.slicewise:
+        in_plane = _plane_scale(extent[1:], own[1:], plan.shape[1:], plan.spacing_mm)
+        return [max(1.0, extent[0] / plan.shape[0]), *in_plane]
+    return _plane_scale(extent, own, plan.shape, plan.spacing_mm)
+
+
+def _plane_scale(
+    extent: Sequence[int], own: Sequence[float], shape: Sequence[int], spacing_mm: Sequence[float] | None
+) -> list[float]:
+    if spacing_mm is not None:
+        return [pitch / step for pitch, step in zip(spacing_mm, own, strict=True)]
+    pitch = max(count * step / size for count, step, size in zip(extent, own, shape, strict=True))
     return [pitch / step for step in own]
 
 

@@ -44,9 +44,10 @@ class Levels:
 
 
 class Scheme(Protocol):
-    """One of the intensity schemes."""
+    """One of the intensity schemes; `is_standard`: what `unit` gives needs no mean and deviation of the weights."""
 
     needs_foreground: ClassVar[bool]
+    is_standard: ClassVar[bool]
 
     @property
     def storage_dtype(self) -> np.dtype[Any]:
@@ -64,6 +65,10 @@ class Scheme(Protocol):
 
     def store(self, values: Float32, levels: Levels) -> npt.NDArray[Any]:
         """Turn resampled values ``(C, *shape)`` into what is stored."""
+        ...
+
+    def unit(self, stored: torch.Tensor) -> torch.Tensor:
+        """Turn a stored batch ``(B, C, *shape)`` into one scale, float32: [0, 1], or z-scores."""
         ...
 
     def finish(self, stored: torch.Tensor) -> torch.Tensor:
@@ -87,6 +92,7 @@ class HuWindows:
 
     intensity: Intensity
     needs_foreground: ClassVar[bool] = False
+    is_standard: ClassVar[bool] = False
     storage_scale: ClassVar[None] = None
 
     @property
@@ -105,14 +111,18 @@ class HuWindows:
         limits = np.iinfo(np.int16)
         return np.rint(values).clip(limits.min, limits.max).astype(np.int16)
 
-    def finish(self, stored: torch.Tensor) -> torch.Tensor:
+    def unit(self, stored: torch.Tensor) -> torch.Tensor:
         """Return one channel a window and sequence: all windows of the first sequence come first."""
         lows, highs = zip(*self.intensity.window_bounds_hu(), strict=True)
         widths = [high - low for low, high in zip(lows, highs, strict=True)]
         each = stored.to(torch.float32).unsqueeze(2)  # (B, sequence, window, *shape)
         shifted = each - _per_channel(lows, each[:, 0])[:, None]
         windows = shifted.div_(_per_channel(widths, each[:, 0])[:, None]).clamp_(0.0, 1.0)
-        return _standardise(windows.flatten(1, 2), self.intensity)
+        return windows.flatten(1, 2)
+
+    def finish(self, stored: torch.Tensor) -> torch.Tensor:
+        """Return the windows in the statistics of the weights."""
+        return standardise(self.unit(stored), self.intensity)
 
 
 @dataclass(frozen=True)
@@ -126,6 +136,7 @@ class RobustZScore:
 
     intensity: Intensity
     needs_foreground: ClassVar[bool] = True
+    is_standard: ClassVar[bool] = True
     storage_scale: ClassVar[None] = None
 
     @property
@@ -155,9 +166,13 @@ class RobustZScore:
         spread = np.array(levels.spread, dtype=np.float32).reshape(shape)
         return ((values - center) / spread).clip(-_MAX_ZSCORE, _MAX_ZSCORE).astype(np.float16)
 
-    def finish(self, stored: torch.Tensor) -> torch.Tensor:
+    def unit(self, stored: torch.Tensor) -> torch.Tensor:
         """Widen the type."""
         return stored.to(torch.float32, copy=True)
+
+    def finish(self, stored: torch.Tensor) -> torch.Tensor:
+        """Widen the type."""
+        return self.unit(stored)
 
 
 @dataclass(frozen=True)
@@ -170,6 +185,7 @@ class Scaled:
 
     intensity: Intensity
     needs_foreground: ClassVar[bool] = False
+    is_standard: ClassVar[bool] = False
 
     @property
     def _eight_bit(self) -> bool:
@@ -197,13 +213,18 @@ class Scaled:
             return np.rint(values).clip(0, 255).astype(np.uint8)
         return ((values - levels.center[0]) / levels.spread[0]).clip(0.0, 1.0).astype(np.float16)
 
+    def unit(self, stored: torch.Tensor) -> torch.Tensor:
+        """Scale to [0, 1]."""
+        scaled = stored.to(torch.float32, copy=True)
+        return scaled.div_(255.0) if self._eight_bit else scaled
+
     def finish(self, stored: torch.Tensor) -> torch.Tensor:
         """Scale to [0, 1], then to the statistics of the weights."""
-        scaled = stored.to(torch.float32, copy=True)
-        return _standardise(scaled.div_(255.0) if self._eight_bit else scaled, self.intensity)
+        return standardise(self.unit(stored), self.intensity)
 
 
-def _standardise(scaled: torch.Tensor, intensity: Intensity) -> torch.Tensor:
+def standardise(scaled: torch.Tensor, intensity: Intensity) -> torch.Tensor:
+    """Return ``(B, C, *shape)`` of [0, 1] in the statistics that the weights were trained with."""
     mean, std = _per_channel(intensity.mean, scaled), _per_channel(intensity.std, scaled)
     return (scaled - mean).div_(std)
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,7 @@ from medres.errors import DataError
 from medres.preprocessing.segments import (
     DamagedSegmentError,
     Row,
+    read_each,
     read_index,
     read_rows,
     sweep_segments,
@@ -27,6 +29,8 @@ from medres.runs.atomic import explained_os_errors, sweep_parts
 #: A segment is closed at 64 MiB (what a writer holds in memory) or after 15 s (what a killed one loses).
 SEGMENT_BYTES = 64 * 2**20
 SEGMENT_SECONDS = 15.0
+
+T = TypeVar("T")
 
 
 class PackedCache:
@@ -40,6 +44,8 @@ class PackedCache:
         key: Digest of all that decides a prepared array (`Preprocessor.cache_key`).
         shape: Of one prepared scan, ``(C, *spatial)``.
         dtype: Its type.
+        ragged: Whether a scan may be shorter along its first spatial axis: as many slices as it has (2.5D). The index
+            holds the shape of each.
         segment_bytes: Size at which a segment is closed.
         segment_seconds: Age at which it is.
 
@@ -58,6 +64,7 @@ class PackedCache:
         key: str,
         shape: Sequence[int],
         dtype: npt.DTypeLike,
+        ragged: bool = False,
         segment_bytes: int = SEGMENT_BYTES,
         segment_seconds: float = SEGMENT_SECONDS,
     ) -> None:
@@ -65,6 +72,7 @@ class PackedCache:
         self.key = key
         self.shape = tuple(int(size) for size in shape)
         self.dtype = np.dtype(dtype)
+        self.ragged = ragged
         self._segment_bytes = segment_bytes
         self._segment_seconds = segment_seconds
         self._lock = FileLock(self.folder / ".lock")
@@ -75,7 +83,7 @@ class PackedCache:
 
     @property
     def row_bytes(self) -> int:
-        """Size of one prepared scan."""
+        """Size of one prepared scan, the longest that can be."""
         return self.dtype.itemsize * int(np.prod(self.shape))
 
     def contains(self, sample_keys: Iterable[str]) -> bool:
@@ -87,13 +95,25 @@ class PackedCache:
         return [key for key in dict.fromkeys(sample_keys) if key not in self._rows]
 
     def read(self, sample_keys: Sequence[str]) -> npt.NDArray[Any]:
-        """Return ``(N, C, *spatial)`` in the order of ``sample_keys``, a copy.
+        """Return ``(N, C, *spatial)`` in the order of ``sample_keys``, a copy; of a cache that is not ragged.
 
         Raises:
             DataError: A key is not in the cache.
             OutputError: A segment is damaged; its scans are taken out of the cache, so that the next run
             heals it.
         """
+        return self._read(sample_keys, partial(read_rows, shape=self.shape))
+
+    def read_each(self, sample_keys: Sequence[str]) -> list[npt.NDArray[Any]]:
+        """Return one array a scan, each of its own shape; the rest as in `read`.
+
+        Raises:
+            DataError: As in `read`.
+            OutputError: As in `read`.
+        """
+        return self._read(sample_keys, read_each)
+
+    def _read(self, sample_keys: Sequence[str], read: Callable[..., T]) -> T:
         absent = self.missing(sample_keys)
         if absent:
             raise DataError(
@@ -102,7 +122,7 @@ class PackedCache:
             )
         rows = [self._rows[key] for key in sample_keys]
         try:
-            return read_rows(self.folder, rows, shape=self.shape, dtype=self.dtype)
+            return read(self.folder, rows, dtype=self.dtype)
         except DamagedSegmentError as error:
             self._drop_segment(error.segment)
             raise
@@ -161,15 +181,21 @@ class PackedCache:
             self._lock.acquire()
 
     def _load(self) -> dict[str, Row]:
-        return read_index(self.folder, key=self.key, shape=self.shape, dtype=self.dtype)
+        return read_index(self.folder, key=self.key, fits=self._fits, dtype=self.dtype)
+
+    def _fits(self, shape: tuple[int, ...]) -> bool:
+        if not self.ragged:
+            return shape == self.shape
+        same = len(shape) == len(self.shape) and (shape[0], *shape[2:]) == (self.shape[0], *self.shape[2:])
+        return same and 1 <= shape[1] <= self.shape[1]
 
     def _checked(self, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        if array.shape != self.shape or array.dtype != self.dtype:
+        if not self._fits(array.shape) or array.dtype != self.dtype:
             raise ValueError(f"a scan of {array.dtype}{array.shape} in a cache of {self.dtype}{self.shape}")
         return array
 
     def _is_due(self, pending: Mapping[str, npt.NDArray[Any]], opened: float) -> bool:
-        large = len(pending) * self.row_bytes >= self._segment_bytes
+        large = sum(array.nbytes for array in pending.values()) >= self._segment_bytes
         return bool(pending) and (large or time.monotonic() - opened >= self._segment_seconds)
 
     def _write(self, rows: Mapping[str, npt.NDArray[Any]]) -> None:
@@ -181,5 +207,5 @@ class PackedCache:
             self._publish({key: row for key, row in self._rows.items() if row.segment != name})
 
     def _publish(self, rows: dict[str, Row]) -> None:
-        write_index(self.folder, rows, key=self.key, shape=self.shape, dtype=self.dtype)
+        write_index(self.folder, rows, key=self.key, dtype=self.dtype)
         self._rows = rows

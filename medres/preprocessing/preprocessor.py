@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,12 +15,16 @@ from medres.errors import DataError
 from medres.planning.plan import Plan
 from medres.preprocessing.channels import repeat_channels, select_channels, stored_channels
 from medres.preprocessing.geometry import Geometry, plan_geometry, resample
-from medres.preprocessing.intensity import make_scheme
+from medres.preprocessing.intensity import make_scheme, standardise
+from medres.preprocessing.stacks import Inputs, pad_stacks, slice_mask, with_neighbours
 from medres.runs.documents import digest_of
 
 #: Raised whenever `Preprocessor.prepare` stores other values for the same plan and scan: old caches are then
 #: left.
 PREPARATION_VERSION = 1
+
+#: Random changes of stacks of slices ``(B, C, D, H, W)`` of which each has so many.
+ChangeStacks = Callable[[torch.Tensor, Sequence[int]], torch.Tensor]
 
 
 class Preprocessor:
@@ -59,7 +64,7 @@ class Preprocessor:
 
     @property
     def stored_shape(self) -> tuple[int, ...]:
-        """Shape of a prepared array, ``(stored_channels, *plan.shape)``."""
+        """Shape of a prepared array, ``(stored_channels, *plan.shape)``; in 2.5D of one with the most slices."""
         return (self.stored_channels, *self.plan.shape)
 
     @property
@@ -79,7 +84,8 @@ class Preprocessor:
         """Turn, crop and resample a scan once, and store it in the type of the packed cache.
 
         Returns:
-            stored: ``(stored_channels, *plan.shape)`` of `storage_dtype`; the same bits every time.
+            stored: ``(stored_channels, *geometry.shape)`` of `storage_dtype`; the same bits every time. The shape is
+                the plan's, but for the number of slices in 2.5D: those of the scan, at most the plan's.
             geometry: Where its voxels lie in the scan.
 
         Raises:
@@ -106,11 +112,59 @@ class Preprocessor:
         Returns:
             ``(B, in_channels, *plan.shape)``, float32, in the statistics that the weights were trained with.
         """
-        repeatable = () if self.plan.reading.sequences else (1,)
-        if batch.shape[1] not in (*repeatable, self.stored_channels) or tuple(batch.shape[2:]) != self.plan.shape:
-            raise ValueError(f"the batch has shape {tuple(batch.shape)}, prepared scans {self.stored_shape}")
+        self._check_stored(batch, self.plan.shape)
         finished = self._scheme.finish(batch)
         return finished.expand(-1, self.plan.in_channels, *self.plan.shape).contiguous()
+
+    def finish_slices(
+        self, batch: torch.Tensor, counts: Sequence[int], *, change: ChangeStacks | None = None
+    ) -> Inputs:
+        """Turn prepared stacks of slices (2.5D) into the network's input, on the device that they are on.
+
+        Args:
+            batch: ``(B, stored_channels, D, H, W)`` of `storage_dtype`, see `pad_stacks`.
+            counts: How many slices each scan has.
+            change: Random changes, made before slices are shown beside their neighbours: a slice looks the same in
+                each place.
+
+        Returns:
+            scans: ``(B, D, in_channels, H, W)``, float32, as in `finish`.
+            slice_mask: ``(B, D)``.
+        """
+        plan = self.plan
+        self._check_stored(batch, (batch.shape[2], *plan.shape[1:]))
+        levels = self._scheme.unit(batch).expand(-1, plan.slice_channels, -1, -1, -1)
+        if change is not None:
+            levels = change(levels, counts)
+        numbers = torch.tensor(list(counts), device=batch.device)
+        shown = with_neighbours(levels, numbers, neighbours=plan.neighbours)
+        if self._scheme.is_standard:
+            scans = shown
+        else:
+            scans = torch.unflatten(standardise(shown.flatten(0, 1), plan.intensity), 0, shown.shape[:2])
+        return Inputs(scans, slice_mask(numbers, shown.shape[1]))
+
+    def inputs(
+        self, prepared: Sequence[npt.NDArray[Any]] | npt.NDArray[Any], *, device: torch.device,
+        change: ChangeStacks | None = None,
+    ) -> Inputs:  # fmt: skip
+        """Return prepared scans as the network reads them: stacked, on the device, finished.
+
+        Args:
+            prepared: What `prepare` returned, one array a scan.
+            device: Where they go.
+            change: Random changes of slices (2.5D only).
+        """
+        if not self.plan.slicewise:
+            batch = prepared if isinstance(prepared, np.ndarray) else np.stack(prepared)
+            return Inputs(self.finish(torch.from_numpy(np.ascontiguousarray(batch)).to(device, non_blocking=True)))
+        padded, counts = pad_stacks(list(prepared))
+        return self.finish_slices(torch.from_numpy(padded).to(device, non_blocking=True), counts, change=change)
+
+    def _check_stored(self, batch: torch.Tensor, shape: tuple[int, ...]) -> None:
+        repeatable = () if self.plan.reading.sequences else (1,)
+        if batch.shape[1] not in (*repeatable, self.stored_channels) or tuple(batch.shape[2:]) != shape:
+            raise ValueError(f"the batch has shape {tuple(batch.shape)}, prepared scans {self.stored_shape}")
 
     def _foreground(self, turned: npt.NDArray[Any], *, color: bool) -> npt.NDArray[np.bool_] | None:
         if self.plan.crop == "foreground" or self._scheme.needs_foreground:

@@ -6,9 +6,10 @@ leaves is therefore at worst a segment that no index names.
 
 from __future__ import annotations
 
+import math
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -35,11 +36,13 @@ class Row:
     Args:
         segment: Name of the file.
         offset: Its first byte there.
+        shape: Its shape; scans read slice by slice have as many slices as they have.
         crc32: Checksum of its bytes.
     """
 
     segment: str
     offset: int
+    shape: tuple[int, ...]
     crc32: int
 
 
@@ -80,7 +83,7 @@ def write_segment(folder: Path, rows: Mapping[str, npt.NDArray[Any]]) -> dict[st
             for key, array in rows.items():
                 packed = np.ascontiguousarray(array)
                 file.write(packed.data)
-                placed[key] = Row(path.name, offset, checksum(packed))
+                placed[key] = Row(path.name, offset, packed.shape, checksum(packed))
                 offset += packed.nbytes
     except OutputError as error:
         raise OutputError(f"{error.problem} {num_bytes:,} bytes are needed.", fix=_OTHER_DISK) from error
@@ -88,19 +91,24 @@ def write_segment(folder: Path, rows: Mapping[str, npt.NDArray[Any]]) -> dict[st
 
 
 def read_rows(folder: Path, rows: Sequence[Row], *, shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-    """Return ``(N, *shape)``, copied out of the memory-mapped segments; nothing stays mapped.
+    """Return ``(N, *shape)`` of rows of one shape, copied out of the memory-mapped segments; nothing stays mapped.
 
     Raises:
         DamagedSegmentError: A segment is gone, shorter than its index says, or fails its checksum.
     """
     out = np.empty((len(rows), *shape), dtype=dtype)
-    in_file_order = sorted(range(len(rows)), key=lambda n: (rows[n].segment, rows[n].offset))
-    for name, positions in groupby(in_file_order, key=lambda n: rows[n].segment):
-        path = folder / name
-        mapped = _map_segment(path, dtype)
-        for n in positions:
-            first = rows[n].offset // dtype.itemsize
-            _copy_row(mapped[first : first + out[n].size], out[n], rows[n], path)
+    _copy_rows(folder, rows, list(out))
+    return out
+
+
+def read_each(folder: Path, rows: Sequence[Row], *, dtype: np.dtype[Any]) -> list[npt.NDArray[Any]]:
+    """Return one array a row, each of its own shape; the rest as in `read_rows`.
+
+    Raises:
+        DamagedSegmentError: As in `read_rows`.
+    """
+    out = [np.empty(row.shape, dtype=dtype) for row in rows]
+    _copy_rows(folder, rows, out)
     return out
 
 
@@ -115,22 +123,22 @@ class DamagedSegmentError(OutputError):
         self.segment = path.name
 
 
-def write_index(
-    folder: Path, rows: Mapping[str, Row], *, key: str, shape: tuple[int, ...], dtype: np.dtype[Any]
-) -> None:
+def write_index(folder: Path, rows: Mapping[str, Row], *, key: str, dtype: np.dtype[Any]) -> None:
     """Replace ``index.json``."""
-    row_bytes = dtype.itemsize * int(np.prod(shape))
     by_segment: dict[str, dict[str, tuple[int, tuple[int, ...], int]]] = {}
     for sample, row in rows.items():
-        by_segment.setdefault(row.segment, {})[sample] = (row.offset, shape, row.crc32)
+        by_segment.setdefault(row.segment, {})[sample] = (row.offset, row.shape, row.crc32)
+    sizes = {name: sum(_num_bytes(shape, dtype) for _, shape, _ in rows.values()) for name, rows in by_segment.items()}
     segments = tuple(
-        _Segment(file=name, num_bytes=row_bytes * len(samples), samples=samples) for name, samples in by_segment.items()
+        _Segment(file=name, num_bytes=sizes[name], samples=samples) for name, samples in by_segment.items()
     )
     index = _Index(key=key, dtype=dtype.str, segments=segments)
     atomic_write_text(folder / INDEX_NAME, index.model_dump_json() + "\n")
 
 
-def read_index(folder: Path, *, key: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> dict[str, Row]:
+def read_index(
+    folder: Path, *, key: str, fits: Callable[[tuple[int, ...]], bool], dtype: np.dtype[Any]
+) -> dict[str, Row]:
     """Return the rows that are surely there.
 
     A missing, damaged or foreign index has none; a segment that is missing or has another size than the index
@@ -143,11 +151,10 @@ def read_index(folder: Path, *, key: str, shape: tuple[int, ...], dtype: np.dtyp
         return {}
     if (index.key, index.dtype) != (key, dtype.str):
         return {}
-    row_bytes = dtype.itemsize * int(np.prod(shape))
     rows: dict[str, Row] = {}
     for segment in index.segments:
-        if _is_whole(segment, folder, shape, row_bytes):
-            rows |= {sample: Row(segment.file, at, crc) for sample, (at, _, crc) in segment.samples.items()}
+        if _is_whole(segment, folder, fits, dtype):
+            rows |= {sample: Row(segment.file, at, shape, crc) for sample, (at, shape, crc) in segment.samples.items()}
     return rows
 
 
@@ -169,13 +176,31 @@ def require_space(folder: Path, num_bytes: int) -> None:
         raise OutputError(f"Cannot write {folder}: {num_bytes:,} bytes are needed, {free:,} are free.", fix=_OTHER_DISK)
 
 
-def _is_whole(segment: _Segment, folder: Path, shape: tuple[int, ...], row_bytes: int) -> bool:
+def _is_whole(segment: _Segment, folder: Path, fits: Callable[[tuple[int, ...]], bool], dtype: np.dtype[Any]) -> bool:
     path = folder / segment.file
     named_well = _SEGMENT_NAME.fullmatch(segment.file) is not None and path.is_file()
-    places = sorted(offset for offset, _, _ in segment.samples.values())
-    packed = places == list(range(0, row_bytes * len(places), row_bytes))
-    shaped = all(found == shape for _, found, _ in segment.samples.values())
-    return named_well and packed and shaped and path.stat().st_size == row_bytes * len(places)
+    if not named_well or not all(fits(shape) for _, shape, _ in segment.samples.values()):
+        return False
+    end = 0
+    for offset, shape, _ in sorted(segment.samples.values()):
+        if offset != end:
+            return False
+        end += _num_bytes(shape, dtype)
+    return path.stat().st_size == end
+
+
+def _num_bytes(shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
+    return dtype.itemsize * math.prod(shape)
+
+
+def _copy_rows(folder: Path, rows: Sequence[Row], out: Sequence[npt.NDArray[Any]]) -> None:
+    in_file_order = sorted(range(len(rows)), key=lambda n: (rows[n].segment, rows[n].offset))
+    for name, positions in groupby(in_file_order, key=lambda n: rows[n].segment):
+        path = folder / name
+        mapped = _map_segment(path, out[0].dtype)
+        for n in positions:
+            first = rows[n].offset // mapped.dtype.itemsize
+            _copy_row(mapped[first : first + out[n].size], out[n], rows[n], path)
 
 
 def _map_segment(path: Path, dtype: np.dtype[Any]) -> npt.NDArray[Any]:

@@ -56,7 +56,7 @@ def _model_lines(metrics: dict[str, Any], plan: Plan, arch: str, weights_source:
     shape = " x ".join(str(size) for size in plan.shape)
     members = len(metrics["folds"])
     return [
-        f"- Backbone: {_plain(arch)}, {plan.spatial_dims}D, input of {plan.in_channels} x {shape} (channels x size)",
+        f"- Backbone: {_plain(arch)}, {plan.dims:g}D, input of {plan.in_channels} x {shape} (channels x size)",
         f"- Started from: {'random weights' if weights_source == 'none' else _plain(weights_source)}",
         f"- Members: {members}; the answer is the mean of their calibrated probabilities",
         "- `predicted` is the most probable class; `decision` the class that is most probable against its "

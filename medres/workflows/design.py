@@ -14,12 +14,13 @@ from medres.finetuning.machine import choose_device, machine_facts
 from medres.finetuning.recipes import build_recipe, choose_recipe, default_epochs
 from medres.finetuning.stages import Stage
 from medres.models.classifier import ClassificationModel
-from medres.models.factory import backbone_facts, create_model
+from medres.models.factory import backbone_facts, create_model, dims_of
 from medres.models.weights import PretrainedWeights, no_weights_reason, resolve_weights
+from medres.planning.dims import network_dims
 from medres.planning.facts import BackboneFacts
 from medres.planning.plan import Plan
 from medres.planning.planner import check_plan, choose_dims, make_plan
-from medres.preprocessing.augmentation import Augmenter
+from medres.preprocessing.augmentation import make_augmenter
 from medres.preprocessing.cache import prepare_table
 from medres.preprocessing.preprocessor import Preprocessor
 from medres.runs.folder import RunFolder
@@ -65,14 +66,16 @@ class Design:
                 self.arch, spatial_dims=self.plan.spatial_dims, slicewise=self.plan.slicewise,
                 num_classes=self.num_classes, in_channels=self.plan.in_channels, weights=self.weights or "none",
             )  # fmt: skip
-        return model.to(memory_format=memory_format(self.plan.spatial_dims))
+        return model.to(memory_format=memory_format(model.backbone.spatial_dims))
 
 
 def make_design(config: FinetuneConfig, study: Study, folder: RunFolder, progress: Progress) -> Design:
     """Decide and write ``plan.yaml``."""
     device = choose_device(config.device)
     given = None if config.plan is None else Plan.read(config.plan)
-    spatial_dims = given.spatial_dims if given else choose_dims(study.fingerprint, dims=config.dims)[0]
+    arch_dims = dims_of(config.arch, weights=config.weights)
+    dims = given.dims if given else choose_dims(study.fingerprint, dims=config.dims, backbone_dims=arch_dims).value
+    spatial_dims = network_dims(dims)
     weights = resolve_weights(
         config.weights, arch=config.arch, spatial_dims=spatial_dims, weights_dir=config.weights_dir
     )
@@ -80,7 +83,7 @@ def make_design(config: FinetuneConfig, study: Study, folder: RunFolder, progres
     backbone = backbone_facts(config.arch, spatial_dims=spatial_dims, weights=weights)
     if given:
         check_plan(given, fingerprint=study.fingerprint, backbone=backbone)
-    plan = given or _make_plan(config, study, backbone, device)
+    plan = given or _make_plan(config, study, backbone, device, arch_dims)
     recipe, why = choose_recipe(config.recipe, pretrained=weights is not None)
     epochs = default_epochs(device.type) if config.epochs is None else config.epochs
     plan.write_yaml(folder.plan, header="Edit this file and follow it with: medres finetune --plan FILE ...")
@@ -101,12 +104,13 @@ def make_feed(config: FinetuneConfig, study: Study, design: Design, progress: Pr
         study.table, preprocessor=preprocessor, cache_dir=config.cache_folder, images=study.survey.images, keys=keys,
         progress=progress,
     )  # fmt: skip
-    plan = design.plan
-    augmenter = Augmenter(plan.augmentation, spatial_dims=plan.spatial_dims, spacing_mm=plan.spacing_mm)
+    augmenter = make_augmenter(design.plan)
     return Feed(cache=cache, keys=keys, preprocessor=preprocessor, augmenter=augmenter, device=design.device)
 
 
-def _make_plan(config: FinetuneConfig, study: Study, backbone: BackboneFacts, device: torch.device) -> Plan:
+def _make_plan(
+    config: FinetuneConfig, study: Study, backbone: BackboneFacts, device: torch.device, arch_dims: tuple[int, ...]
+) -> Plan:
     wishes = config.planning
     if config.batch_size is not None:
         wishes = wishes.model_copy(update={"batch_size": config.batch_size})
@@ -115,7 +119,8 @@ def _make_plan(config: FinetuneConfig, study: Study, backbone: BackboneFacts, de
         backbone=backbone,
         machine=machine_facts(device),
         num_training_scans=min(len(fold.train) for fold in study.folding.folds),
-        dims="2" if backbone.spatial_dims == 2 else "3",
+        dims=config.dims,
+        backbone_dims=arch_dims,
         overrides=wishes,
         reading=study.reading.value,
         reading_reason=study.reading.reason,
@@ -125,7 +130,7 @@ def _make_plan(config: FinetuneConfig, study: Study, backbone: BackboneFacts, de
 def _summary(plan: Plan, folder: RunFolder) -> str:
     shape = " x ".join(str(size) for size in plan.shape)
     pitch = "" if plan.spacing_mm is None else " at " + " x ".join(f"{size:.3g}" for size in plan.spacing_mm) + " mm"
-    what = f"{plan.spatial_dims}D {plan.modality}, {plan.in_channels} x {shape}{pitch}"
+    what = f"{plan.dims:g}D {plan.modality}, {plan.in_channels} x {shape}{pitch}"
     return f"plan: {what}, {plan.intensity.scheme}, batches of {plan.batch_size}, {plan.precision}; why: {folder.plan}"
 
 

@@ -17,7 +17,8 @@ from tests.models.nets import MEAN, STD, random_net, weights_of
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"slicewise": True}, "2.5D .* not available"),
+        ({"slicewise": True, "arch": "resnet10"}, "exists in 3D only"),
+        ({"slicewise": True, "geometry": "medicalnet"}, "choice of 3D networks"),
         ({"num_classes": 0}, "num_classes is 0"),
         ({"in_channels": 0}, "in_channels is 0"),
         ({"drop_rate": 1.0}, "drop_rate is 1.0"),

@@ -270,7 +270,7 @@ def test_volumes_of_which_only_some_are_placed_are_refused() -> None:
 
 def test_a_backbone_of_other_dims_is_refused() -> None:
     with pytest.raises(PlanError, match="built for 2D"):
-        make_plan(fingerprint(examples.chest_ct()), backbone=backbone(2), machine=CPU, num_training_scans=9)
+        make_plan(fingerprint(examples.chest_ct()), backbone=backbone(2), machine=CPU, num_training_scans=9, dims="3")
 
 
 # --- plan.yaml
@@ -329,5 +329,5 @@ def test_a_plan_of_other_data_is_refused() -> None:
         check_plan(plan.model_copy(update={"spacing_mm": None}), fingerprint=cubes, backbone=backbone(3))
     with pytest.raises(PlanError, match="at least 128"):
         check_plan(plan, fingerprint=chest, backbone=backbone(3, total_stride=64))
-    with pytest.raises(PlanError, match=r"2\.5D"):
+    with pytest.raises(PlanError, match=r"built for 3D, the scans are read in 2\.5D"):
         check_plan(plan.model_copy(update={"slicewise": True}), fingerprint=chest, backbone=backbone(3))
