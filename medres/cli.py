@@ -76,7 +76,7 @@ Weights = Annotated[
 ]
 WeightsDir = Annotated[File, typer.Option(help="Weights for offline use. Default: $MEDRES_WEIGHTS_DIR.")]
 Recipe = Annotated[Text, typer.Option(help="auto, linear-probe, lp-ft, gradual, partial or full. Default: auto.")]
-Dims = Annotated[Text, typer.Option(help="auto, 2 or 3. Default: auto.")]
+Dims = Annotated[Text, typer.Option(help="auto, 2, 2.5 (slice by slice) or 3. Default: auto.")]
 Folds = Annotated[Number, typer.Option(help="Folds of the cross-validation. Default: 5, or the given splits.")]
 Seed = Annotated[Number, typer.Option(help="Of splits, sample order and augmentation. Default: 0.")]
 Epochs = Annotated[Number, typer.Option(help="Fine-tuning epochs. Default: 15 on a CPU, 40 on a GPU.")]

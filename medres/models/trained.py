@@ -111,7 +111,8 @@ def _manifest(bundle: Path) -> dict[str, Any]:
 
 
 def _check_arch(bundle: Path, manifest: dict[str, Any], arch: str, spatial_dims: int) -> None:
-    trained, dims = manifest["arch"], manifest["spatial_dims"]
+    # a 2.5D run reads volumes with a 2D network
+    trained, dims = manifest["arch"], 2 if manifest.get("slicewise") else manifest["spatial_dims"]
     if trained != arch:
         raise WeightsError(f"{_name(bundle)} holds a {trained} in {dims}D, not a {arch}.", fix=f"Use --arch {trained}.")
     if dims > spatial_dims:

@@ -63,7 +63,8 @@ def patient_of_zip(path: Path) -> str:
 
 
 def _headers(archive: zipfile.ZipFile) -> Iterator[Header]:
-    members = [member for member in archive.infolist() if not member.is_dir()]
+    # by hand: `is_dir` fails for a damaged archive whose member has no name
+    members = [member for member in archive.infolist() if not member.filename.endswith("/")]
     _require_bounded(members)
     for index, member in enumerate(members):
         # zipfile stops at the size that was checked, and compares the checksum

@@ -270,6 +270,12 @@ def test_damaged_archives_are_refused():
     assert refusal(zipped({}), read=read_dicom_zip).code == "no-series"
 
 
+def test_a_member_without_a_name_is_read_or_refused():
+    content = content_of(dataset(stack(1)[0]))
+    assert read_dicom_zip(zipped({"a": content, "": b"nothing"}), rules=RULES).spatial_dims == 2
+    assert refusal(zipped({"": b"nothing"}), read=read_dicom_zip).code == "no-series"
+
+
 def test_a_zip_bomb_is_refused():
     packed = zipped({f"{index}": bytes(2**24) for index in range(8)})
     assert quick_and_small(packed, read=read_dicom_zip).code == "decompression-bomb"
