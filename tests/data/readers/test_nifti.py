@@ -387,7 +387,7 @@ def test_a_scan_larger_than_free_memory_is_refused(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", r"is empty \(0 bytes\). Supported are DICOM"),
+        (b"", r"is empty \(0 bytes\). Copy it again"),
         (b"hello world", "is no known scan format. Supported are"),
         (b"NRRD0004\n", "has a damaged NRRD header"),
         (b"\x93NUMPY\x01\x00", "holds an array whose header is damaged"),
