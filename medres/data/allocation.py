@@ -8,6 +8,7 @@ cannot be.
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -21,6 +22,9 @@ _MANY_GROUPS = 5000
 # More starts only while a class is missing somewhere, which takes groups of three and more classes.
 _MAX_STARTS = 64
 _MAX_PASSES = 10
+
+# Where moving single groups finds nothing, all divisions of few groups are tried (12 groups in 2 parts: 4096).
+_MAX_DIVISIONS = 5000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +80,24 @@ def allocate(groups: Groups, *, shares: Sequence[float], seed: int) -> npt.NDArr
             candidate.refine(order)
         if best is None or candidate.objective() < best.objective():
             best = candidate
+    if best is not None and best.num_missing:
+        best = _best_of_all(groups, shares)
     return best.parts if best is not None and best.num_missing == 0 else None
+
+
+def _best_of_all(groups: Groups, shares: Sequence[float]) -> _Allocation | None:
+    """Return the best of all divisions, or None where there are too many to try."""
+    if len(shares) ** len(groups.keys) > _MAX_DIVISIONS:
+        return None
+    by_key = sorted(range(len(groups.keys)), key=lambda index: groups.keys[index])
+    divisions = itertools.product(range(len(shares)), repeat=len(by_key))
+    return min((_divided(groups, shares, by_key, parts) for parts in divisions), key=_Allocation.objective)
+
+
+def _divided(groups: Groups, shares: Sequence[float], order: Sequence[int], parts: Sequence[int]) -> _Allocation:
+    allocation = _Allocation(groups, shares)
+    allocation.place(order, parts)
+    return allocation
 
 
 def _order(groups: Groups, *, seed: int, start: int) -> list[int]:
@@ -86,6 +107,8 @@ def _order(groups: Groups, *, seed: int, start: int) -> list[int]:
 
     def rank(index: int) -> tuple[int, int, str]:
         draw = hashlib.sha256(f"{seed}:{start}:{groups.keys[index]}".encode()).hexdigest()
+        if start >= _NUM_STARTS and start % 2:  # a class is still missing: half of the further starts take any order
+            return 0, 0, draw
         return -int(num_classes[index]), -int(sizes[index]) if start == 0 else 0, draw
 
     return sorted(range(len(groups.keys)), key=rank)
@@ -116,6 +139,11 @@ class _Allocation:
         for group in order:
             parts = range(len(self._shares))
             part = min(parts, key=lambda part: (-self._newly(group, part), self._cost_of_adding(group, part), part))
+            self._put(group, part)
+
+    def place(self, order: Sequence[int], parts: Sequence[int]) -> None:
+        """Put each group of ``order`` into the part at its place in ``parts``."""
+        for group, part in zip(order, parts, strict=True):
             self._put(group, part)
 
     def refine(self, order: Sequence[int]) -> None:

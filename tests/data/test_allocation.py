@@ -50,6 +50,12 @@ def test_as_many_groups_as_parts_are_enough_for_one_class_groups_and_for_two_cla
         assert covers(groups, allocate(groups, shares=(1 / num_parts,) * num_parts, seed=seed), num_parts)
 
 
+def test_a_division_that_single_moves_do_not_find():
+    groups = groups_of([[0, 1, 1, 0], [1, 0, 0, 1], [1, 0, 1, 1], [1, 1, 0, 1]])
+    for seed in range(20):
+        assert covers(groups, allocate(groups, shares=(0.5, 0.5), seed=seed), 2)
+
+
 def test_what_is_impossible_is_none():
     triangle = groups_of([[1, 1, 0], [0, 1, 1], [1, 0, 1]])
     assert allocate(triangle, shares=(0.5, 0.5), seed=0) is None
