@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import lzma
 import math
-import struct
 import threading
 import zipfile
-import zlib
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -22,6 +19,7 @@ from medres.data.readers.blocks import Part, read_block
 from medres.data.readers.limits import require_reasonable_size
 from medres.data.readers.placement import Placement, place_volume, plausible_spacing
 from medres.data.readers.voxels import make_image
+from medres.data.readers.zips import ZIP_ERRORS
 from medres.errors import UnreadableScanError
 
 Array = npt.NDArray[Any]
@@ -141,27 +139,12 @@ class _ArrayCache:
 _ARRAYS = _ArrayCache(MAX_CACHED_BYTES)
 
 
-# whatever zipfile raises on damaged bytes
-_ZIP_ERRORS = (
-    zipfile.BadZipFile,
-    zipfile.LargeZipFile,
-    zlib.error,
-    lzma.LZMAError,
-    struct.error,
-    EOFError,
-    NotImplementedError,  # an unknown compression
-    RuntimeError,  # encryption
-    ValueError,  # offsets that cannot be
-    OverflowError,
-)
-
-
 @contextmanager
 def _archive(source: Path | BinaryIO) -> Iterator[zipfile.ZipFile]:
     try:
         with zipfile.ZipFile(source) as archive:
             yield archive
-    except _ZIP_ERRORS as error:
+    except ZIP_ERRORS as error:
         raise UnreadableScanError(f"is damaged or no zip file ({error})", fix=_FIX_COPY, code="damaged") from error
 
 

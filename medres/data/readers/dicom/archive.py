@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import zipfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from medres.data.readers.dicom.headers import Header, read_header
 from medres.data.readers.dicom.reading import read_chosen
 from medres.data.readers.limits import MAX_DEFLATE_RATIO, require_reasonable_size
 from medres.data.readers.rules import ReadingRules
+from medres.data.readers.zips import ZIP_ERRORS, is_encrypted
 from medres.errors import UnreadableScanError
 
 # A whole-body CT has 3,000 slices; a study of ten such series is far above what is sent as one scan.
@@ -24,6 +24,7 @@ _MAX_BYTES = 4 * 2**30
 _BOMB_RATIO = 500
 _BOMB_BYTES = 64 * 2**20
 _LARGE = "too-large"
+_ZIP_OR_FILE_ERRORS: tuple[type[Exception], ...] = (UnreadableScanError, OSError, *ZIP_ERRORS)
 _FIX = "Pack the DICOM files of one study into a plain zip file."
 
 
@@ -40,11 +41,9 @@ def read_dicom_zip(source: Path | bytes, *, rules: ReadingRules) -> ScanImage:
     try:
         with zipfile.ZipFile(io.BytesIO(source) if isinstance(source, bytes) else source) as archive:
             headers = list(_headers(archive))
-    except UnreadableScanError:
-        raise
-    except RuntimeError:  # what zipfile raises for encryption
-        raise UnreadableScanError("is an encrypted zip file", fix=_FIX, code="unreadable") from None
-    except (zipfile.BadZipFile, NotImplementedError, EOFError, ValueError, zlib.error) as error:
+    except ZIP_ERRORS as error:
+        if is_encrypted(error):
+            raise UnreadableScanError("is an encrypted zip file", fix=_FIX, code="unreadable") from None
         raise UnreadableScanError(f"is a damaged zip file ({type(error).__name__})", fix=_FIX, code="damaged") from None
     return read_chosen(grouped(headers), rules=rules)
 
@@ -57,7 +56,7 @@ def patient_of_zip(path: Path) -> str:
     try:
         with zipfile.ZipFile(path) as archive:
             first = next(_headers(archive), None)
-    except (UnreadableScanError, OSError, RuntimeError, ValueError, EOFError, zipfile.BadZipFile, zlib.error):
+    except _ZIP_OR_FILE_ERRORS:
         return ""
     return first.patient_id if first is not None else ""
 

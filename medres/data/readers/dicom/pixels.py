@@ -217,7 +217,7 @@ def _decoder(syntax: str) -> Any:
 
     try:
         decoder = get_decoder(UID(syntax))
-    except (NotImplementedError, ValueError):
+    except (NotImplementedError, ValueError):  # how pydicom says that it knows no such transfer syntax, or none at all
         # the name only where it is registered: a damaged file may hold anything here
         name = UID(syntax).name if UID(syntax).is_transfer_syntax else "an unknown way"
         raise UnreadableScanError(

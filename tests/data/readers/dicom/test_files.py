@@ -278,6 +278,27 @@ def test_a_member_without_a_name_is_read_or_refused():
     assert refusal(empty, read=read_dicom_zip).code == "no-series"
 
 
+@pytest.mark.parametrize(
+    ("method", "said"), [(97, "is a damaged zip file .NotImplementedError"), (14, "is a damaged zip file")]
+)
+def test_compressions_that_cannot_be_undone_are_not_called_encryption(method, said):
+    content = bytearray(zipped({"a.dcm": b"x" * 900}))
+    for magic, offset in ((b"PK\x03\x04", 8), (b"PK\x01\x02", 10)):  # method in the local and the central header
+        place = content.index(magic) + offset
+        content[place : place + 2] = method.to_bytes(2, "little")
+    with pytest.raises(UnreadableScanError, match=said) as caught:
+        read_dicom_zip(bytes(content), rules=RULES)
+    assert caught.value.code == "damaged"
+
+
+def test_an_encrypted_zip_is_called_so():
+    content = bytearray(zipped({"a.dcm": b"x" * 900}))
+    for magic, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        content[content.index(magic) + offset] |= 1
+    with pytest.raises(UnreadableScanError, match="is an encrypted zip file"):
+        read_dicom_zip(bytes(content), rules=RULES)
+
+
 def test_a_zip_bomb_is_refused():
     packed = zipped({f"{index}": bytes(2**24) for index in range(8)})
     assert quick_and_small(packed, read=read_dicom_zip).code == "decompression-bomb"

@@ -107,7 +107,8 @@ def test_levels_and_filters_of_the_host_are_left_alone(odd):
         read_header(odd)
         assert len(warnings.filters) == num_filters
     assert [str(one.message) for one in caught] == ["of the host"]
-    assert len(pickle.loads(pickle.dumps(warnings.filters))) == len(warnings.filters)  # as joblib does
+    # joblib hands the filters to its workers in this way; what is unpickled was pickled on this line
+    assert len(pickle.loads(pickle.dumps(warnings.filters))) == len(warnings.filters)
 
 
 @pytest.mark.filterwarnings("error")
