@@ -261,13 +261,18 @@ def useful_sides(spacing_mm: Sequence[float], extent: Extent, backbone: Backbone
     return tuple(max(math.ceil(least / QUANTUM) * QUANTUM, side) for side in sides)
 
 
+def pitch_that_fits(shape: Sequence[int], extent: Extent) -> tuple[tuple[float, ...], str, str]:
+    """Return the spacing at which 95 % of the scans fit into a shape; their lengths and their own spacing in words."""
+    spacing = tuple(rounded(length / side) for length, side in zip(extent.p95, shape, strict=True))
+    lengths = times(tuple(rounded(length) for length in extent.p95))
+    return spacing, lengths, times(tuple(rounded(step) for step in extent.spacing))
+
+
 def _spacing_of(shape: Sequence[int], extent: Extent) -> Choice[tuple[float, ...] | None]:
     if not extent.in_mm:
         why = "images have no common scale" if len(shape) == 2 else "not all volumes say how large their voxels are"
         return Choice(None, f"Each scan is scaled by its own size, aspect ratio kept, since {why}.")
-    spacing = tuple(rounded(length / side) for length, side in zip(extent.p95, shape, strict=True))
-    lengths = times(tuple(rounded(length) for length in extent.p95))
-    native = times(tuple(rounded(step) for step in extent.spacing))
+    spacing, lengths, native = pitch_that_fits(shape, extent)
     return Choice(
         spacing,
         f"95 % of the scans are no larger than {lengths} mm, which is divided by the shape; the files' own spacing is "

@@ -18,6 +18,7 @@ from medres.planning.shape import (
     enlarged_to,
     fit_shape,
     minimum_side,
+    pitch_that_fits,
     require_shape,
     useful_limits,
     useful_sides,
@@ -162,9 +163,7 @@ def _pitch(shape: Sequence[int], plane: Extent) -> Choice[tuple[float, ...] | No
             None, "Each scan's slices are scaled by their own size, aspect ratio kept, since not all volumes say how "
             "large their voxels are."
         )  # fmt: skip
-    pitch = tuple(rounded(length / side) for length, side in zip(plane.p95, shape[1:], strict=True))
-    lengths = times(tuple(rounded(length) for length in plane.p95))
-    native = times(tuple(rounded(step) for step in plane.spacing))
+    pitch, lengths, native = pitch_that_fits(shape[1:], plane)
     return Choice(
         pitch,
         f"Within the slice (h, w): 95 % of the scans are no larger than {lengths} mm, which is divided by the shape; "

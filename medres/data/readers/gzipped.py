@@ -16,13 +16,10 @@ from typing import BinaryIO, cast
 from isal import igzip, isal_zlib
 from isal.igzip_lib import IsalError
 
-from medres.data.readers.limits import require_memory
+from medres.data.readers.limits import is_bomb, require_memory
 from medres.errors import UnreadableScanError
 
 _BLOCK_BYTES = 2**20
-# What is inflated whole (a DICOM file, an array) is at most this large where it shrank more than 500:1.
-_BOMB_BYTES = 64 * 2**20
-_BOMB_RATIO = 500
 _ISAL_ERROR: type[Exception] = IsalError  # type: ignore[assignment]  # the stubs call the class an instance
 _FIX_COPY = "Copy or export the file again."
 
@@ -68,7 +65,7 @@ def inflate(unpacked: io.BufferedReader, *, compressed_bytes: int) -> bytes:
     content = bytearray()
     while block := unpacked.read(_BLOCK_BYTES):
         content += block
-        if len(content) > _BOMB_BYTES and len(content) > _BOMB_RATIO * compressed_bytes:
+        if is_bomb(len(content), compressed_bytes=compressed_bytes):
             found = f"unpacks {compressed_bytes:,} bytes to more than {len(content):,}, as a decompression bomb does"
             raise UnreadableScanError(found, fix="Unpack it and look at what it holds.", code="decompression-bomb")
         if len(content) % (64 * _BLOCK_BYTES) == 0:

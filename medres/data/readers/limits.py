@@ -21,6 +21,21 @@ _BOMB_VOXELS = 2**28
 _SMALL_BYTES = 64 * 2**20
 
 
+def is_bomb(num_bytes: int, *, compressed_bytes: int, spared_bytes: int = 64 * 2**20) -> bool:
+    """Return whether a file unpacks as only a decompression bomb does.
+
+    Args:
+        num_bytes: What it unpacks to.
+        compressed_bytes: What it is.
+        spared_bytes: What is small enough to be unpacked whatever its ratio.
+
+    Example:
+        >>> is_bomb(2**30, compressed_bytes=2**20), is_bomb(2**20, compressed_bytes=2**10)
+        (True, False)
+    """
+    return num_bytes > spared_bytes and num_bytes > _BOMB_RATIO * compressed_bytes
+
+
 def require_reasonable_size(num_voxels: int, num_bytes: int, *, compressed_bytes: int | None = None) -> None:
     """Refuse a size that a header claims and that cannot be true or cannot be borne.
 

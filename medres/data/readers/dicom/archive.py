@@ -11,7 +11,7 @@ from medres.data.image import ScanImage
 from medres.data.readers.dicom.grouping import grouped
 from medres.data.readers.dicom.headers import Header, read_header
 from medres.data.readers.dicom.reading import read_chosen
-from medres.data.readers.limits import MAX_DEFLATE_RATIO, require_reasonable_size
+from medres.data.readers.limits import MAX_DEFLATE_RATIO, is_bomb, require_reasonable_size
 from medres.data.readers.rules import ReadingRules
 from medres.data.readers.zips import ZIP_ERRORS, is_encrypted
 from medres.errors import UnreadableScanError
@@ -20,9 +20,6 @@ from medres.errors import UnreadableScanError
 _MAX_FILES = 20_000
 # What is unpacked is held in memory.
 _MAX_BYTES = 4 * 2**30
-# Headers and pixels of a series shrink 2:1 to 30:1, an empty slice 200:1.
-_BOMB_RATIO = 500
-_BOMB_BYTES = 64 * 2**20
 _LARGE = "too-large"
 _ZIP_OR_FILE_ERRORS: tuple[type[Exception], ...] = (UnreadableScanError, OSError, *ZIP_ERRORS)
 _FIX = "Pack the DICOM files of one study into a plain zip file."
@@ -80,7 +77,8 @@ def _require_bounded(members: list[zipfile.ZipInfo]) -> None:
         raise UnreadableScanError(f"holds {len(members):,} files, the limit is {_MAX_FILES:,}", fix=_FIX, code=_LARGE)
     if total > _MAX_BYTES:
         raise UnreadableScanError(f"unpacks to {total:,} bytes, the limit is {_MAX_BYTES:,}", fix=_FIX, code=_LARGE)
-    if ratio > MAX_DEFLATE_RATIO or (total > _BOMB_BYTES and ratio > _BOMB_RATIO):
+    # headers and pixels of a series shrink 2:1 to 30:1, an empty slice 200:1
+    if ratio > MAX_DEFLATE_RATIO or is_bomb(total, compressed_bytes=max(packed, 1)):
         raise UnreadableScanError(
             f"unpacks {packed:,} bytes to {total:,}, as a decompression bomb does", fix=_FIX, code="decompression-bomb"
         )

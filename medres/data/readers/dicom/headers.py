@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 from medres.data.readers.dicom.elements import Dataset, is_dicom, number, raw_bytes, tag_of, text, texts, whole
 from medres.data.readers.dicom.frames import Frame, read_frames
 from medres.data.readers.dicom.quiet import quietly
-from medres.data.readers.limits import MAX_DEFLATE_RATIO
+from medres.data.readers.limits import MAX_DEFLATE_RATIO, is_bomb
 from medres.errors import UnreadableScanError
 
 _DEFLATED = b"1.2.840.10008.1.2.1.99"
@@ -211,7 +211,7 @@ def refuse_deflate_bomb(stream: BinaryIO, head: bytes, num_bytes: int) -> None:
         except zlib.error:
             return  # not deflated from here on: pydicom says what it makes of it
         waiting = unpacked.unconsumed_tail
-        if total > limit or (total > _BOMB_BYTES and total > _BOMB_RATIO * num_bytes):
+        if total > limit or is_bomb(total, compressed_bytes=num_bytes, spared_bytes=_SPARED_BYTES):
             raise UnreadableScanError(
                 f"unpacks {num_bytes:,} bytes to more than {total:,}, as a decompression bomb does",
                 fix="Export it without compression.",
@@ -219,7 +219,7 @@ def refuse_deflate_bomb(stream: BinaryIO, head: bytes, num_bytes: int) -> None:
             )
 
 
-_BOMB_BYTES, _BOMB_RATIO = 256 * 2**20, 500
+_SPARED_BYTES = 256 * 2**20
 _MAX_DEFLATED_BYTES = 2**30
 _UNDEFINED = 0xFFFFFFFF
 _FIX = "Copy or export the file again."
