@@ -6,7 +6,7 @@ A key and its command-line option bear the same name; ``--set section.key=value`
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 import pydantic
 import yaml
@@ -14,7 +14,8 @@ import yaml
 from medres.data.readers.rules import ReadingRules
 from medres.errors import ConfigError
 from medres.finetuning.optimisation import Optimisation
-from medres.finetuning.recipes import RecipeName
+from medres.finetuning.recipes import RecipeName, check_stages, is_recipe_file, read_recipe
+from medres.finetuning.stages import Stage
 from medres.planning.overrides import PlanOverrides
 from medres.runs.documents import Document, read_yaml
 
@@ -40,6 +41,17 @@ def _edges(value: Any) -> Any:
     if not isinstance(numbers, (list, tuple)) or len(numbers) not in (1, 3) or not all(map(_is_edge, numbers)):
         raise ValueError("must be one edge in mm or three (left-right, back-front, feet-head), each from 1 to 1000")
     return tuple(numbers) * 3 if len(numbers) == 1 else tuple(numbers)
+
+
+def _recipe(value: Any) -> Any:
+    """Return the stages of a recipe's file or of a list; the name of a recipe as it is."""
+    if is_recipe_file(value):
+        return read_recipe(Path(value))
+    if isinstance(value, (list, tuple)):
+        return check_stages(value)
+    if value not in get_args(RecipeName):
+        raise ValueError(f"must be {', '.join(get_args(RecipeName))}, or a YAML file with a list of stages")
+    return value
 
 
 def _is_edge(value: Any) -> bool:
@@ -124,7 +136,7 @@ class FinetuneConfig(DataConfig):
         arch: Backbone, such as ``resnet50``.
         weights: ``auto``, ``imagenet``, ``none``, a timm tag, ``hf-hub:...`` or a path.
         weights_dir: Folder with weights for machines without internet.
-        recipe: ``auto`` or the name of a recipe.
+        recipe: ``auto``, the name of a recipe, a YAML file with a list of stages, or that list.
         dims: ``auto``, ``2``, ``2.5`` or ``3``.
         folds: Number of folds; None = 5, or the given splits.
         seed: Of splits, order, augmentation and random weights.
@@ -146,7 +158,7 @@ class FinetuneConfig(DataConfig):
     arch: str
     weights: str = "auto"
     weights_dir: Path | None = None
-    recipe: RecipeName = "auto"
+    recipe: Annotated[RecipeName | tuple[Stage, ...], pydantic.BeforeValidator(_recipe)] = "auto"
     dims: Literal["auto", "2", "2.5", "3"] = "auto"
     folds: int | None = pydantic.Field(default=None, ge=1, le=100)
     seed: int = pydantic.Field(default=0, ge=0, lt=2**32)
@@ -169,6 +181,12 @@ class FinetuneConfig(DataConfig):
     def _dims_as_text(cls, value: Any) -> Any:
         # YAML reads `dims: 3` as a number
         return str(value) if isinstance(value, (int, float)) else value
+
+    @pydantic.model_validator(mode="after")
+    def _no_epochs_beside_stages(self) -> Self:
+        if not isinstance(self.recipe, str) and self.epochs is not None:
+            raise ValueError("a list of stages says the epochs of each: leave --epochs out")
+        return self
 
     @property
     def cache_folder(self) -> Path:

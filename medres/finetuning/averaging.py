@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import nn
 
@@ -33,6 +35,17 @@ class WeightAverage:
                 average.lerp_(tensor, 1.0 - keep)
             else:
                 average.copy_(tensor)
+
+    @property
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """The average itself, by name, as a checkpoint keeps it."""
+        return dict(self._average)
+
+    def restore(self, tensors: Mapping[str, torch.Tensor], *, steps: int) -> None:
+        """Go on with an average that was kept after so many steps."""
+        self._steps = steps
+        for name, average in self._average.items():
+            average.copy_(tensors[name])
 
     def copy_to(self, module: nn.Module) -> None:
         """Put the average in the place of the module's weights."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -41,6 +42,10 @@ class Feed:
         keys = [self.keys[row] for row in rows]
         return self.cache.read_each(keys) if self.cache.ragged else self.cache.read(keys)
 
+    def seeds(self, rows: Rows, *, seed: int, epoch: int) -> list[int]:
+        """Return the augmentation seeds of rows, see `augmentation_seeds`."""
+        return augmentation_seeds([self.keys[row] for row in rows], seed=seed, epoch=epoch)
+
     def inputs(self, rows: Rows, *, seeds: Sequence[int] | None = None) -> Inputs:
         """Return rows as the network reads them, on the device, with a mask of the slices in 2.5D.
 
@@ -72,6 +77,19 @@ class _Seeded:
         return self.augmenter(stacks, seeds=self.seeds, counts=counts)
 
 
-def augmentation_seeds(rows: Rows, *, seed: int, epoch: int) -> list[int]:
-    """Return one seed a row that depends on the run's seed, the row and the epoch alone (not on workers or ranks)."""
-    return [int(np.random.SeedSequence((seed, epoch, int(row))).generate_state(1)[0]) for row in rows]
+def augmentation_seeds(keys: Sequence[str], *, seed: int, epoch: int) -> list[int]:
+    """Return one seed a scan that depends on the run's seed, the scan and the epoch alone.
+
+    Not on its row, its batch, its fold, the worker or the rank: the same scan looks the same in all of them.
+
+    Args:
+        keys: Key of each scan (`Feed.keys`).
+        seed: Of the run.
+        epoch: Counted from 1; negative numbers stand for the views of a frozen part.
+
+    Example:
+        >>> augmentation_seeds(["a", "b"], seed=0, epoch=1) == augmentation_seeds(["b", "a"], seed=0, epoch=1)[::-1]
+        True
+    """
+    digests = (hashlib.sha256(f"{seed} {epoch} {key}".encode()).digest() for key in keys)
+    return [int.from_bytes(digest[:4], "big") for digest in digests]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,44 +14,23 @@ from medres.data.folds import Fold, make_folds
 from medres.data.table import ScanTable
 from medres.errors import DataError
 from medres.evaluation.operating_point import OperatingPoint
+from medres.finetuning.features import pooled_features
 from medres.finetuning.feed import Rows
+from medres.finetuning.fold_checkpoint import FoldCheckpoint
 from medres.finetuning.freezing import freeze_to, thaw
 from medres.finetuning.head_solver import Split, solve_head
 from medres.finetuning.inference import compute_logits, linear_logits
 from medres.finetuning.losses import class_weights, logit_offset
+from medres.finetuning.optimisers import Memory
+from medres.finetuning.outcomes import WEIGHTS_FILE, FoldOutcome, Logits, read_outcome, write_outcome
 from medres.finetuning.stages import Stage
 from medres.finetuning.trainer import Trainer, TrainingSamples
 from medres.models.classifier import ClassificationModel
 from medres.runs.atomic import atomic_write
-
-Logits = npt.NDArray[np.float32]
+from medres.runs.documents import digest_of
 
 MAX_INNER_FOLDS = 5
-
-
-@dataclass(frozen=True, kw_only=True)
-class FoldOutcome:
-    """What is left of a trained fold.
-
-    Args:
-        fold: Which scans it was trained on, chose with, and is scored on.
-        weights_file: Its weights, as safetensors.
-        offset: log(class weight), what the weighted loss added to the logits, ``(K,)``.
-        operating_point: The classes' prevalence among its training scans.
-        held_out_logits: ``(len(fold.held_out), K)``, as the network gives them.
-        val_logits: ``(len(fold.val), K)``.
-        test_logits: Of the scans that the ensemble is scored on.
-        seconds: Time taken.
-    """
-
-    fold: Fold
-    weights_file: Path
-    offset: npt.NDArray[np.float64]
-    operating_point: OperatingPoint
-    held_out_logits: Logits
-    val_logits: Logits
-    test_logits: Logits
-    seconds: float
+CHECKPOINT_FILE = "last.ckpt"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,39 +42,70 @@ class FoldTrainer:
         stages: The recipe.
         trainer: The loop for stages by gradient descent.
         make_model: Builds the network with its starting weights; the same each time.
-        features: Frozen features of all scans ``(N, V, F)`` for a first stage that is solved; None without one.
+        shared_rows: Training rows of all folds: their frozen activations are computed together, once.
         test: Rows that the ensemble is scored on.
         pseudonyms: One a row.
         seed: Of the inner split.
+        identity: Digest of all that the outcome depends on, but for the fold: what was kept of other settings is refused.
     """
 
     table: ScanTable
     stages: tuple[Stage, ...]
     trainer: Trainer
     make_model: Callable[[], ClassificationModel]
-    features: npt.NDArray[np.float32] | None
+    shared_rows: Rows
     test: Rows
     pseudonyms: tuple[str, ...]
     seed: int
+    identity: str = ""
 
     def train(self, fold: Fold, folder: Path) -> FoldOutcome:
-        """Train one fold and write ``model.safetensors`` into ``folder``."""
-        started = time.monotonic()
+        """Train one fold, or go on with it, and write ``model.safetensors`` and its outcome into ``folder``.
+
+        A fold that is finished is read; one that was interrupted continues from ``last.ckpt``.
+
+        Raises:
+            TrainingError: What was kept is damaged or belongs to other settings; or see `Trainer.train`.
+        """
+        finished = read_outcome(fold, folder, identity=self.fold_identity(fold))
+        if finished is None:
+            finished = self._trained(fold, folder)
+        (folder / CHECKPOINT_FILE).unlink(missing_ok=True)
+        return finished
+
+    def fold_identity(self, fold: Fold) -> str:
+        """Return the digest of all that the outcome of a fold depends on."""
+        rows = {"train": fold.train, "val": fold.val, "held_out": fold.held_out, "test": self.test}
+        keys = {part: [self.trainer.feed.keys[row] for row in of] for part, of in rows.items()}
+        labels = [self.table.scans[row].label for row in (*fold.train, *fold.val)]
+        return digest_of({"run": self.identity, "fold": fold.index, "keys": keys, "labels": labels})
+
+    def _trained(self, fold: Fold, folder: Path) -> FoldOutcome:
         samples = self._samples(fold)
-        model = self.make_model().to(self.trainer.feed.device)
-        epoch = 1
-        for stage in self.stages:
-            epoch = self._run_stage(model, stage, fold, samples, epoch)
-        thaw(model)
-        model.eval()
-        weights_file = folder / "model.safetensors"
+        place = FoldCheckpoint(folder / CHECKPOINT_FILE, identity=self.fold_identity(fold))
+        model = self._run_stages(place, fold, samples)
+        weights_file = folder / WEIGHTS_FILE
         write_weights(model, weights_file)
-        return FoldOutcome(
+        outcome = FoldOutcome(
             fold=fold, weights_file=weights_file, offset=logit_offset(samples.class_weights),
             operating_point=self._operating_point(samples),
             held_out_logits=self._logits(model, fold.held_out), val_logits=self._logits(model, fold.val),
-            test_logits=self._logits(model, self.test), seconds=time.monotonic() - started,
+            test_logits=self._logits(model, self.test), seconds=place.seconds,
         )  # fmt: skip
+        write_outcome(outcome, identity=self.fold_identity(fold))
+        return outcome
+
+    def _run_stages(self, place: FoldCheckpoint, fold: Fold, samples: TrainingSamples) -> ClassificationModel:
+        """Run the stages that are left and return the trained network."""
+        model = self.make_model().to(self.trainer.feed.device)
+        place.restore(model)
+        if not place.is_new:
+            self.trainer.on_event("fold_continued", stage_number=place.stage, first_epoch=place.first_epoch)
+        for stage in self.stages[place.stage :]:
+            memory = self._run_stage(model, stage, fold, samples, place)
+            place.end_stage(model, epochs=0 if stage.solver == "lbfgs" else stage.epochs, memory=memory)
+        thaw(model)
+        return model.eval()
 
     def _samples(self, fold: Fold) -> TrainingSamples:
         labels = self.table.class_indices[fold.train]
@@ -106,11 +115,12 @@ class FoldTrainer:
             class_indices=labels,
             class_weights=class_weights(labels, num_classes=len(self.table.classes), weighting=weighting),
             pseudonyms=tuple(self.pseudonyms[row] for row in fold.train),
+            shared_rows=self.shared_rows,
         )
 
     def _run_stage(
-        self, model: ClassificationModel, stage: Stage, fold: Fold, samples: TrainingSamples, epoch: int
-    ) -> int:
+        self, model: ClassificationModel, stage: Stage, fold: Fold, samples: TrainingSamples, place: FoldCheckpoint
+    ) -> Memory:
         freeze_to(model, stage.train_from, norm_statistics=stage.norm_statistics)
         sizes = {True: 0, False: 0}
         for parameter in model.parameters():
@@ -121,20 +131,27 @@ class FoldTrainer:
         )  # fmt: skip
         if stage.solver == "lbfgs":
             self._solve(model, fold, samples)
-            return epoch
-        return self.trainer.train(model, stage, samples, first_epoch=epoch) + 1
+            return {}
+        return self.trainer.train(
+            model, stage, samples, first_epoch=place.first_epoch, memory=place.memory, state=place.state, keep=place.keep
+        )
 
     def _solve(self, model: ClassificationModel, fold: Fold, samples: TrainingSamples) -> None:
-        if self.features is None:
-            raise ValueError("a solved head needs frozen features")
         rows, inner = self._rows_and_inner_splits(fold)
-        features = self.features[rows].astype(np.float64)
+        features = self._features(model, rows, views=self.trainer.optimisation.head_views).astype(np.float64)
         labels = self.table.class_indices[rows]
         head = solve_head(
             features, labels, weights=samples.class_weights, inner=inner, train=np.arange(len(fold.train))
         )
         head.copy_to(model.head)
         self.trainer.on_event("head_solved", strength=head.strength, inner_log_loss=head.inner_log_loss)
+
+    def _features(self, model: ClassificationModel, rows: Rows, *, views: int) -> npt.NDArray[np.float32]:
+        """Return what the head reads of some rows, ``(N, V, F)``; view 0 is the scan itself."""
+        return pooled_features(
+            self.trainer.prefix_cache, model, rows, shared_rows=self.shared_rows, views=views,
+            batch_size=self.trainer.plan.batch_size,
+        )  # fmt: skip
 
     def _rows_and_inner_splits(self, fold: Fold) -> tuple[Rows, list[Split]]:
         """Return training rows, then validation rows, and the splits of them that choose the L2 strength."""
@@ -149,9 +166,11 @@ class FoldTrainer:
 
     def _logits(self, model: ClassificationModel, rows: Rows) -> Logits:
         feed = self.trainer.feed
-        if self.features is not None and all(stage.solver == "lbfgs" for stage in self.stages):
+        if not len(rows):
+            return np.empty((0, len(self.table.classes)), dtype=np.float32)
+        if all(stage.train_from == "head" for stage in self.stages):
             # nothing before the head was trained: its features are known, view 0 is the scan itself
-            return linear_logits(model.head, self.features[rows, 0], device=feed.device)
+            return linear_logits(model.head, self._features(model, rows, views=1)[:, 0], device=feed.device)
         return compute_logits(
             model, feed.preprocessor, lambda part: feed.stored(rows[part]), len(rows),
             batch_size=self.trainer.plan.batch_size, device=feed.device,

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 import psutil
 import torch
 
@@ -27,11 +30,19 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def machine_facts(device: torch.device) -> MachineFacts:
-    """Return memory, cores and arithmetic of the machine that training runs on."""
+def machine_facts(device: torch.device, *, folder: Path = Path()) -> MachineFacts:
+    """Return memory, cores and arithmetic of the machine that training runs on, and the disk that is free at a folder."""
     on_gpu = device.type == "cuda"
     memory = torch.cuda.mem_get_info(device)[0] if on_gpu else psutil.virtual_memory().available
-    return MachineFacts(device=device.type, memory_bytes=memory, num_cores=num_cores(), bf16=_has_fast_bf16(device))
+    return MachineFacts(
+        device=device.type, memory_bytes=memory, num_cores=num_cores(), bf16=_has_fast_bf16(device),
+        disk_bytes=_free_disk(folder),
+    )  # fmt: skip
+
+
+def _free_disk(folder: Path) -> int:
+    existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    return shutil.disk_usage(existing).free
 
 
 def _is_there(device: torch.device) -> bool:

@@ -8,15 +8,21 @@
 ``partial``       the solved head, then ``layer4`` and the head
 ``full``          everything from the first step, normalisation statistics included: for random weights
 ==============  =====================================================================================
+
+Any other list of stages can be written down in YAML and given by its file's name (`read_recipe`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Literal, get_args
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import pydantic
 
 from medres.errors import ConfigError
 from medres.finetuning.stages import Stage
+from medres.runs.documents import Document, read_yaml
 
 RecipeName = Literal["auto", "linear-probe", "lp-ft", "gradual", "partial", "full"]
 
@@ -25,6 +31,9 @@ FINE_TUNE_LR = 3e-4
 FROM_SCRATCH_LR = 1e-3
 #: The stem of a pretrained net learns at 0.75 ** 5, about a quarter, of the head's rate.
 LAYER_DECAY = 0.75
+#: Augmented views of a scan whose frozen activations are kept: below a frozen part, four views in turn are as good as a
+#: new one in every epoch, and cost a quarter of the arithmetic after the fourth epoch.
+FROZEN_VIEWS = 4
 #: Passes over the training scans unless ``--epochs`` says otherwise. On a CPU an epoch costs minutes.
 DEFAULT_EPOCHS = {"cpu": 15, "cuda": 40, "mps": 25}
 
@@ -56,6 +65,51 @@ def build_recipe(name: RecipeName, *, epochs: int) -> tuple[Stage, ...]:
         ['head', 'stem']
     """
     return _RECIPES[name](epochs)
+
+
+class _RecipeFile(Document):
+    stages: tuple[Stage, ...] = pydantic.Field(min_length=1)
+
+
+def read_recipe(path: Path) -> tuple[Stage, ...]:
+    """Read a recipe from YAML: a list of stages, or the key ``stages`` with one.
+
+    ::
+
+        - {name: head, train_from: head, epochs: 0, lr: 3.0e-4, solver: lbfgs}
+        - {name: top, train_from: layer3, epochs: 10, lr: 3.0e-4, layer_decay: 0.7, views: 2}
+
+    Raises:
+        ConfigError: The file is missing, is not YAML, or a stage in it is not valid; all faults are named.
+    """
+    values = read_yaml(path)
+    listed = values.get("stages") if isinstance(values, dict) and set(values) == {"stages"} else values
+    return check_stages(listed, source=str(path))
+
+
+def check_stages(values: Any, *, source: str = "recipe") -> tuple[Stage, ...]:
+    """Return a list of stages, or of mappings that describe them.
+
+    Raises:
+        ConfigError: A stage is not valid; all faults are named, and `source`.
+    """
+    return _RecipeFile.from_mapping({"stages": values}, source=source).stages
+
+
+def is_recipe_file(name: object) -> bool:
+    """Return whether what was given for a recipe is the name of a YAML file.
+
+    Example:
+        >>> is_recipe_file("my/stages.yaml"), is_recipe_file("lp-ft")
+        (True, False)
+    """
+    return isinstance(name, (str, Path)) and Path(name).suffix.lower() in (".yaml", ".yml")
+
+
+def describe_recipe(stages: Sequence[Stage]) -> str:
+    """Return a recipe in one line, such as ``head (solved), layer4 x 5, stem x 10``."""
+    words = ("solved" if stage.solver == "lbfgs" else f"x {stage.epochs}" for stage in stages)
+    return ", ".join(f"{stage.train_from} {word}" for stage, word in zip(stages, words, strict=True))
 
 
 def default_epochs(device: str) -> int:
@@ -95,6 +149,7 @@ def _thawed(train_from: _Part, epochs: int, *, name: str | None = None) -> Stage
         layer_decay=LAYER_DECAY,
         warmup_epochs=_warmup(epochs),
         norm_statistics="update",
+        views=0 if train_from == "stem" else FROZEN_VIEWS,
     )
 
 

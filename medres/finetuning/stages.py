@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
 import pydantic
 
@@ -22,6 +22,12 @@ class Stage(Document):
         weight_decay: Decoupled; not applied to normalisation and bias.
         warmup_epochs: Linear warm-up before the cosine.
         norm_statistics: Whether trained stages update their normalisation statistics or keep them.
+        views: How many augmented views of each scan go through the frozen part, once, and are kept for all epochs
+            (`medres.finetuning.prefix_cache`); 0 runs the frozen part in every epoch, with a new augmentation each time.
+
+    Example:
+        >>> Stage(name="from layer4", train_from="layer4", epochs=10, lr=3e-4, views=4).views
+        4
     """
 
     name: str
@@ -33,3 +39,12 @@ class Stage(Document):
     weight_decay: float = pydantic.Field(default=0.05, ge=0)
     warmup_epochs: float = pydantic.Field(default=0.0, ge=0)
     norm_statistics: Literal["frozen", "update"] = "frozen"
+    views: int = pydantic.Field(default=0, ge=0, le=64)
+
+    @pydantic.model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.solver == "lbfgs" and self.train_from != "head":
+            raise ValueError(f"solver lbfgs solves a linear head: train_from must be head; got {self.train_from!r}")
+        if self.views and self.train_from == "stem":
+            raise ValueError(f"views is {self.views}, but nothing lies before the stem: views must be 0")
+        return self

@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,19 +20,30 @@ from torch.nn import functional as F  # noqa: N812 -- the field's own name
 
 from medres.errors import TrainingError
 from medres.finetuning.averaging import WeightAverage
-from medres.finetuning.feed import Feed, Rows, augmentation_seeds
+from medres.finetuning.checkpoints import named_part, part_of
+from medres.finetuning.feed import Feed, Rows
 from medres.finetuning.freezing import freeze_to
-from medres.finetuning.inference import laid_out
+from medres.finetuning.frozen import FrozenPart, KeptPart, LivePart
+from medres.finetuning.memory import is_out_of_memory, release_memory
 from medres.finetuning.optimisation import Optimisation
-from medres.finetuning.parameter_groups import parameter_groups
+from medres.finetuning.optimisers import Memory, make_optimiser, memory_of
+from medres.finetuning.prefix_cache import PrefixCache
 from medres.finetuning.schedule import warmup_cosine
 from medres.finetuning.stages import Stage
+from medres.finetuning.stopping import StopRequest, stop_requests
 from medres.models.classifier import ClassificationModel
 from medres.planning.plan import Plan
-from medres.preprocessing.stacks import Inputs
 from medres.runs.progress import Progress
 
 OnEvent = Callable[..., object]
+KeepState = Callable[["StageState"], None]
+
+#: Steps in a row that fp16 may skip while it looks for a scale; after that the loss itself is not finite.
+MAX_SKIPPED_STEPS = 10
+#: An epoch that takes longer is kept in between, too.
+KEEP_SECONDS = 600.0
+
+_PRECISIONS = {"bf16": "bf16-mixed", "fp16": "16-mixed", "fp32": "32-true"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,12 +55,28 @@ class TrainingSamples:
         class_indices: ``(N,)``.
         class_weights: Weights of the classes in the loss, ``(K,)``.
         pseudonyms: One a row, to name a scan in a message without its id.
+        shared_rows: Rows whose frozen activations are computed together: those of all folds, so that no fold repeats
+            another's work; None = `rows`.
     """
 
     rows: Rows
     class_indices: npt.NDArray[np.int64]
     class_weights: npt.NDArray[np.float64]
     pseudonyms: tuple[str, ...]
+    shared_rows: Rows | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageState:
+    """What a stage continues from.
+
+    Args:
+        facts: Plain values: epoch, step, and what was decided on the way (size of the parts, kept or live).
+        tensors: ``model/``, ``average/`` and ``optimiser/`` by name.
+    """
+
+    facts: dict[str, Any]
+    tensors: dict[str, torch.Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +90,7 @@ class Trainer:
         seed: Of sample order and augmentation.
         progress: Shows epochs.
         on_event: Called with the kind and the fields of each event.
+        activations: Folder of kept activations, shared by runs.
     """
 
     feed: Feed
@@ -69,100 +99,245 @@ class Trainer:
     seed: int
     progress: Progress
     on_event: OnEvent
+    activations: Path
 
-    def train(self, model: ClassificationModel, stage: Stage, samples: TrainingSamples, *, first_epoch: int) -> int:
-        """Train one stage in place and return the number of the last epoch.
+    @cached_property
+    def fabric(self) -> Fabric:
+        """The engine: device, precision, processes."""
+        return make_fabric(self.feed.device, self.plan.precision)
+
+    @cached_property
+    def prefix_cache(self) -> PrefixCache:
+        """Activations of frozen parts."""
+        return PrefixCache(
+            feed=self.feed, plan=self.plan, folder=self.activations, seed=self.seed,
+            augment=self.optimisation.augment, autocast=self.fabric.autocast,
+            storage=self.optimisation.activation_storage, progress=self.progress, on_event=self.on_event,
+        )  # fmt: skip
+
+    def train(
+        self, model: ClassificationModel, stage: Stage, samples: TrainingSamples, *, first_epoch: int,
+        memory: Mapping[str, torch.Tensor] | None = None, state: StageState | None = None,
+        keep: KeepState | None = None,
+    ) -> Memory:  # fmt: skip
+        """Train one stage in place and return what its optimiser remembers.
 
         Args:
             model: On the feed's device.
             stage: Solved by gradient descent (``sgd``).
             samples: The fold's training scans, nothing else.
             first_epoch: Number of the stage's first epoch, counted through all stages of the fold from 1.
+            memory: What the optimisers of earlier stages remember.
+            state: Where a stage that was interrupted goes on; None begins it.
+            keep: Called with the state after each epoch, and before SIGTERM or Ctrl-C end the process.
 
         Raises:
-            TrainingError: The loss is not finite; the weights of that step are not kept anywhere.
+            TrainingError: The loss is not finite (the weights of that step are not kept anywhere), or a single scan
+                does not fit into memory.
         """
-        step = _StageLoop(self, model, stage, samples)
-        epochs = range(first_epoch, first_epoch + stage.epochs)
-        for epoch in self.progress.track(epochs, description=f"{stage.name}: epochs", total=stage.epochs):
-            started = time.monotonic()
-            loss = step.run_epoch(epoch)
-            metrics = {"loss": loss, "lr": step.learning_rate, "seconds": time.monotonic() - started}
-            self.on_event("epoch", stage=stage.name, epoch=epoch, metrics=metrics)
-        step.finish()
-        return first_epoch + stage.epochs - 1
+        loop = _StageLoop(self, model, stage, samples, memory or {}, first_epoch, state)
+        keep = keep or (lambda state: None)
+        devices = [self.feed.device] if self.feed.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices), stop_requests() as stop:
+            epochs = range(loop.epoch, first_epoch + stage.epochs)
+            for epoch in self.progress.track(epochs, description=f"{stage.name}: epochs", total=len(epochs)):
+                self.on_event("epoch", stage=stage.name, epoch=epoch, **loop.run_epoch(epoch, keep, stop))
+                keep(loop.state())
+                stop.leave()
+        return loop.finish()
+
+
+@dataclass
+class _Position:
+    """Where a stage is. An epoch that was left in its middle is continued there.
+
+    Args:
+        epoch: The epoch that comes next, or is under way.
+        done: Steps of that epoch that were made.
+        loss: Sum over the samples of those steps.
+        step: Steps of the stage that were made.
+        skipped: Steps in a row that fp16 skipped.
+        part_size: Samples that are computed together.
+    """
+
+    epoch: int
+    part_size: int
+    done: int = 0
+    loss: float = 0.0
+    step: int = 0
+    skipped: int = 0
+    averaged: int = field(default=0)
 
 
 class _StageLoop:
-    """The state of one stage: frozen prefix, trained suffix, optimiser, schedule, average."""
+    """The state of one stage: frozen part, trained suffix, optimiser, schedule, average."""
 
-    def __init__(self, trainer: Trainer, model: ClassificationModel, stage: Stage, samples: TrainingSamples) -> None:
-        self._trainer, self._samples = trainer, samples
+    def __init__(
+        self, trainer: Trainer, model: ClassificationModel, stage: Stage, samples: TrainingSamples,
+        memory: Mapping[str, torch.Tensor], first_epoch: int, state: StageState | None,
+    ) -> None:  # fmt: skip
+        self._trainer, self._stage, self._samples = trainer, stage, samples
         self._model = freeze_to(model, stage.train_from, norm_statistics=stage.norm_statistics)
+        if state:
+            model.load_state_dict(part_of(state.tensors, "model"))
         self._prefix, self._suffix = model.split_at(stage.train_from)
         self._steps_an_epoch = math.ceil(len(samples.rows) / trainer.plan.batch_size)
         self._total_steps = stage.epochs * self._steps_an_epoch
         self._warmup_steps = round(stage.warmup_epochs * self._steps_an_epoch)
-        self._step = 0
-        self._fabric = make_fabric(trainer.feed.device, trainer.plan.precision)
-        optimizer = torch.optim.AdamW(parameter_groups(model, stage))
-        self._rates = [group["lr"] * trainer.optimisation.lr_factor for group in optimizer.param_groups]
-        # a new setup for each stage: parameters that thaw after a setup would miss its gradient hooks
-        self._trained, self._optimizer = self._fabric.setup(self._suffix, optimizer)
+        size = math.ceil(trainer.plan.batch_size / trainer.optimisation.accumulate)
+        self._at = _Position(**state.facts["position"]) if state else _Position(epoch=first_epoch, part_size=size)
+        self._set_up(part_of(state.tensors, "optimiser") if state else memory)
         averaged = trainer.optimisation.ema and self._total_steps
         self._average = WeightAverage(self._suffix, total_steps=self._total_steps) if averaged else None
+        if state and self._average:
+            self._average.restore(part_of(state.tensors, "average"), steps=self._at.averaged)
+        if state and state.facts["scaler"]:
+            self._trainer.fabric.strategy.precision.load_state_dict(state.facts["scaler"])
+        self._frozen = self._frozen_part(kept=state.facts["kept"] if state else None)
         self._class_weights = torch.as_tensor(samples.class_weights, dtype=torch.float32, device=trainer.feed.device)
 
     @property
-    def learning_rate(self) -> float:
-        """Of the head, as last used."""
-        return float(max(group["lr"] for group in self._optimizer.param_groups))
+    def epoch(self) -> int:
+        """The epoch that comes next."""
+        return self._at.epoch
 
-    def run_epoch(self, epoch: int) -> float:
-        """Train on every sample once and return the mean loss."""
+    def run_epoch(self, epoch: int, keep: KeepState, stop: StopRequest) -> dict[str, Any]:
+        """Train on every sample once and return what the event log says of it."""
         self._suffix.train()
-        total = 0.0
-        for positions in self._batches(epoch):
-            total += self._train_step(positions, epoch) * len(positions)
-        return total / len(self._samples.rows)
+        started = kept = time.monotonic()
+        self._waited = 0.0
+        for number, positions in enumerate(self._batches(epoch)):
+            if number < self._at.done:
+                continue
+            self._at.loss += self._train_step(positions, epoch) * len(positions)
+            self._at.done += 1
+            if stop or time.monotonic() - kept > KEEP_SECONDS:
+                keep(self.state())
+                stop.leave()
+                kept = time.monotonic()
+        return self._summary(epoch, time.monotonic() - started)
 
-    def finish(self) -> None:
-        """Put the averaged weights in place and leave the model in eval mode."""
+    def state(self) -> StageState:
+        """Return what the stage continues from."""
+        average = self._average.tensors if self._average else {}
+        tensors = {
+            **named_part(self._model.state_dict(), "model"), **named_part(average, "average"),
+            **named_part(memory_of(self._optimiser, self._model), "optimiser"),
+        }  # fmt: skip
+        facts = {
+            "position": dict(vars(self._at)), "kept": isinstance(self._frozen, KeptPart),
+            "scaler": self._trainer.fabric.strategy.precision.state_dict(),
+        }  # fmt: skip
+        return StageState(facts=facts, tensors=tensors)
+
+    def finish(self) -> Memory:
+        """Put the averaged weights in place, leave the model in eval mode and return the optimiser's memory."""
         if self._average:
             self._average.copy_to(self._suffix)
         self._model.eval()
+        return memory_of(self._optimiser, self._model)
+
+    def _set_up(self, memory: Mapping[str, torch.Tensor]) -> None:
+        trainer = self._trainer
+        self._optimiser = make_optimiser(self._model, self._stage, trainer.optimisation, memory=memory)
+        self._rates = [group["lr"] * trainer.optimisation.lr_factor for group in self._optimiser.param_groups]
+        suffix: Any = torch.compile(self._suffix) if trainer.optimisation.compile else self._suffix
+        # a new setup for each stage: parameters that thaw after a setup would miss its gradient hooks
+        self._trained, self._stepper = trainer.fabric.setup(suffix, self._optimiser)
+
+    def _frozen_part(self, *, kept: bool | None) -> FrozenPart:
+        """Return kept activations where the stage asks for them and there is room, else the frozen part itself.
+
+        Args:
+            kept: What was decided when the stage began; None = decide.
+        """
+        trainer, stage = self._trainer, self._stage
+        live = LivePart(
+            feed=trainer.feed, prefix=self._prefix, seed=trainer.seed, augment=trainer.optimisation.augment,
+            autocast=trainer.fabric.autocast,
+        )  # fmt: skip
+        views = planned_views(stage, trainer.optimisation)
+        if not views or kept is False or not stage.epochs:
+            return live
+        rows = self._samples.rows if self._samples.shared_rows is None else self._samples.shared_rows
+        found = trainer.prefix_cache.open(self._model, stage.train_from, groups=[rows], views=views)
+        reason = found if isinstance(found, str) else ""
+        trainer.on_event("frozen_part", stage=stage.name, kept=not reason, views=views, reason=reason)
+        if isinstance(found, str):
+            trainer.progress.note(f"{stage.name}: the frozen part runs in every epoch: {reason}")
+            return live
+        return KeptPart(feed=trainer.feed, activations=found, views=views, seed=trainer.seed)
+
+    def _summary(self, epoch: int, seconds: float) -> dict[str, Any]:
+        loss = self._at.loss / len(self._samples.rows)
+        self._at.epoch, self._at.done, self._at.loss = epoch + 1, 0, 0.0
+        rates = {group["name"].partition("/")[0]: float(group["lr"]) for group in self._optimiser.param_groups}
+        numbers = sum(parameter.numel() for parameter in self._suffix.parameters() if parameter.requires_grad)
+        metrics = {"loss": loss, "lr": max(rates.values()), "seconds": seconds, "waiting_seconds": self._waited}
+        return {"metrics": metrics, "learning_rates": rates, "trainable_parameters": numbers}
 
     def _train_step(self, positions: Rows, epoch: int) -> float:
         self._set_learning_rates()
-        inputs, targets = self._inputs(positions, epoch)
-        with torch.no_grad(), self._fabric.autocast():
-            frozen = self._prefix(laid_out(inputs), *inputs.beside)
-        logits = self._trained(frozen, *inputs.beside)
-        loss = self._loss(logits, targets)
-        value = float(loss.detach())
-        self._require_finite(value, positions, epoch, what="loss")
-        self._optimizer.zero_grad(set_to_none=True)
-        self._fabric.backward(loss)
-        self._require_finite(self._clip_gradient(), positions, epoch, what="gradient")
-        self._optimizer.step()
-        if self._average:
-            self._average.update(self._suffix)
-        self._step += 1
-        return value
+        loss = self._with_smaller_parts(positions, epoch)
+        self._require_finite(loss, positions, epoch, what="loss")
+        if self._is_usable(self._clip_gradient(), positions, epoch):
+            self._stepper.step()
+            if self._average:
+                self._average.update(self._suffix)
+                self._at.averaged += 1
+        else:
+            self._stepper.step()  # fp16 sees the infinite gradient, leaves the weights alone and lowers its scale
+        self._at.step += 1
+        return loss
 
-    def _loss(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    def _with_smaller_parts(self, positions: Rows, epoch: int) -> float:
+        while True:
+            # dropout and the like draw from here: the same numbers, however often a step is begun
+            torch.manual_seed(step_seed(self._trainer.seed, epoch=epoch, step=self._at.step))
+            self._stepper.zero_grad(set_to_none=True)
+            try:
+                return self._gradient(positions, epoch)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+            self._halve(len(positions))
+
+    def _gradient(self, positions: Rows, epoch: int) -> float:
+        """Add up the gradient of a batch, part by part, and return its mean loss."""
+        total = 0.0
+        parts = np.array_split(positions, math.ceil(len(positions) / self._at.part_size))
+        for number, part in enumerate(parts):
+            with self._trainer.fabric.no_backward_sync(self._trained, enabled=number + 1 < len(parts)):
+                loss = self._loss(part, epoch) / len(positions)
+                self._trainer.fabric.backward(loss)
+            total += float(loss.detach())
+        return total
+
+    def _loss(self, positions: Rows, epoch: int) -> torch.Tensor:
+        """Return the sum of the losses of some samples."""
+        started = time.monotonic()
+        inputs = self._frozen(self._samples.rows[positions], epoch=epoch)
+        targets = torch.from_numpy(self._samples.class_indices[positions]).to(self._trainer.feed.device)
+        self._waited += time.monotonic() - started
+        logits = self._trained(inputs.scans, *inputs.beside)
         smoothing = self._trainer.optimisation.label_smoothing
-        total = F.cross_entropy(logits, targets, weight=self._class_weights, label_smoothing=smoothing, reduction="sum")
-        # over the number of samples, not over their weights: in a small batch of one class the weight would cancel out
-        return total / len(targets)
+        # a sum that is divided by the number of samples, not by their weights: in a small batch of one class the weight
+        # would cancel out
+        return F.cross_entropy(logits, targets, weight=self._class_weights, label_smoothing=smoothing, reduction="sum")
 
-    def _inputs(self, positions: Rows, epoch: int) -> tuple[Inputs, torch.Tensor]:
-        rows, feed = self._samples.rows[positions], self._trainer.feed
-        augment = self._trainer.optimisation.augment
-        seeds = augmentation_seeds(rows, seed=self._trainer.seed, epoch=epoch) if augment else None
-        inputs = feed.inputs(rows, seeds=seeds)
-        targets = torch.from_numpy(self._samples.class_indices[positions]).to(feed.device)
-        return inputs, targets
+    def _halve(self, batch_size: int) -> None:
+        largest = min(self._at.part_size, batch_size)
+        if largest <= 1:
+            raise TrainingError(
+                "A single scan does not fit into the memory.",
+                fix="Plan smaller inputs (--set planning.shape=...), or use a smaller --arch.",
+            )
+        self._at.part_size = math.ceil(largest / 2)
+        release_memory(self._trainer.feed.device)
+        self._trainer.on_event("smaller_parts", stage=self._stage.name, part_size=self._at.part_size)
+        self._trainer.progress.note(
+            f"{self._stage.name}: out of memory; batches are computed in parts of {self._at.part_size} scans from now on"
+        )
 
     def _batches(self, epoch: int) -> Iterator[Rows]:
         order = np.random.default_rng((self._trainer.seed, epoch)).permutation(len(self._samples.rows))
@@ -170,14 +345,22 @@ class _StageLoop:
         yield from np.array_split(order, self._steps_an_epoch)
 
     def _set_learning_rates(self) -> None:
-        factor = warmup_cosine(self._step, total_steps=self._total_steps, warmup_steps=self._warmup_steps)
-        for group, rate in zip(self._optimizer.param_groups, self._rates, strict=True):
+        factor = warmup_cosine(self._at.step, total_steps=self._total_steps, warmup_steps=self._warmup_steps)
+        for group, rate in zip(self._optimiser.param_groups, self._rates, strict=True):
             group["lr"] = rate * factor
 
     def _clip_gradient(self) -> float:
         limit = self._trainer.optimisation.gradient_clip or math.inf
-        norm = self._fabric.clip_gradients(self._trained, self._optimizer, max_norm=limit, error_if_nonfinite=False)
+        fabric = self._trainer.fabric
+        norm = fabric.clip_gradients(self._trained, self._stepper, max_norm=limit, error_if_nonfinite=False)
         return float(norm) if norm is not None else 0.0
+
+    def _is_usable(self, norm: float, positions: Rows, epoch: int) -> bool:
+        """Return whether the gradient is finite; fp16 may look for its scale for a few steps."""
+        self._at.skipped = 0 if math.isfinite(norm) else self._at.skipped + 1
+        if self._trainer.plan.precision != "fp16" or self._at.skipped > MAX_SKIPPED_STEPS:
+            self._require_finite(norm, positions, epoch, what="gradient")
+        return math.isfinite(norm)
 
     def _require_finite(self, value: float, positions: Rows, epoch: int, *, what: str) -> None:
         if math.isfinite(value):
@@ -189,13 +372,32 @@ class _StageLoop:
         )
 
 
+def planned_views(stage: Stage, optimisation: Optimisation) -> int:
+    """Return how many views of a scan go through the frozen part once; 0 = it runs in every epoch.
+
+    More views than epochs would be work for nothing, and without augmentation all views are the same.
+
+    Example:
+        >>> stage = Stage(name="top", train_from="layer4", epochs=3, lr=1e-3, views=4)
+        >>> planned_views(stage, Optimisation()), planned_views(stage, Optimisation(augment=False))
+        (3, 1)
+    """
+    asked = stage.views if optimisation.views is None else optimisation.views
+    if not asked or stage.train_from == "stem":
+        return 0
+    return min(asked, stage.epochs) if optimisation.augment else 1
+
+
+def step_seed(seed: int, *, epoch: int, step: int) -> int:
+    """Return the seed of what a training step draws: of the run's seed, the epoch and the step alone."""
+    return int(np.random.SeedSequence((seed, epoch, step)).generate_state(1)[0])
+
+
 def make_fabric(device: torch.device, precision: str) -> Fabric:
     """Return the engine for one device."""
     devices: Any = [device.index or 0] if device.type == "cuda" else 1
     with _without_announcements():
-        return Fabric(
-            accelerator=device.type, devices=devices, precision="bf16-mixed" if precision == "bf16" else "32-true"
-        )
+        return Fabric(accelerator=device.type, devices=devices, precision=_PRECISIONS[precision])  # type: ignore[arg-type]
 
 
 @contextmanager

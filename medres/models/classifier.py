@@ -72,6 +72,10 @@ class ClassificationModel(nn.Module):
         features: torch.Tensor = self.backbone(x)
         return features
 
+    def pool(self, frozen: torch.Tensor) -> torch.Tensor:
+        """Return what the head reads, ``(B, num_features)``, of what the part before it gives (`split_at` the head)."""
+        return frozen
+
     def stage_of(self, parameter_name: str) -> str:
         """Return the one stage of a parameter or buffer.
 

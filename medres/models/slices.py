@@ -181,7 +181,11 @@ class SliceModel(ClassificationModel):
 
     def pooled_features(self, x: torch.Tensor, slice_mask: torch.Tensor | None = None) -> torch.Tensor:
         """Return what the head reads, ``(B, num_features)``: while the attention is uniform, the mean over slices."""
-        pooled: torch.Tensor = self.attention(self.slice_features(x, slice_mask), slice_mask)
+        return self.pool(self.slice_features(x, slice_mask), slice_mask)
+
+    def pool(self, frozen: torch.Tensor, slice_mask: torch.Tensor | None = None) -> torch.Tensor:
+        """Return what the head reads, ``(B, num_features)``, of the features of slices ``(B, D, num_features)``."""
+        pooled: torch.Tensor = self.attention(frozen, slice_mask)
         return pooled
 
     def slice_weights(self, x: torch.Tensor, slice_mask: torch.Tensor | None = None) -> torch.Tensor:

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
+from medres.errors import PlanError
 from medres.planning.budget import MIN_BATCH, estimate_bytes_per_scan, scans_in_memory
 from medres.planning.choice import Choice, by_wish, times
 from medres.planning.facts import BackboneFacts, MachineFacts
 from medres.planning.overrides import PlanOverrides
 
 _MAX_BATCH = 64
+_MAX_ACTIVATIONS_GIB = 64
+
+Precision = Literal["fp32", "bf16", "fp16"]
 
 #: Fewer, larger steps make too few updates of a small data set: 15 epochs of 10 steps are 150.
 _STEPS_AN_EPOCH = 10
@@ -27,15 +31,34 @@ def choose_batch_size(
     return by_wish(wishes.batch_size, key="batch_size", instead_of=f"{chosen.value}. {chosen.reason}")
 
 
-def choose_precision(machine: MachineFacts, *, wishes: PlanOverrides) -> Choice[Literal["fp32", "bf16"]]:
-    """Return the arithmetic of training; reported numbers are fp32 in any case."""
+def choose_precision(machine: MachineFacts, *, wishes: PlanOverrides) -> Choice[Precision]:
+    """Return the arithmetic of training; reported numbers are fp32 in any case.
+
+    Raises:
+        PlanError: fp16 is wished for on a CPU.
+    """
+    if wishes.precision == "fp16" and machine.device != "cuda":
+        raise PlanError(
+            f"planning.precision is fp16, which a {machine.device} does not train in.",
+            fix="Use bf16 or fp32, or leave it out.",
+        )
     if machine.bf16:
-        chosen: Choice[Literal["fp32", "bf16"]] = Choice("bf16", f"This {machine.device} multiplies bfloat16 fast.")
+        chosen: Choice[Precision] = Choice("bf16", f"This {machine.device} multiplies bfloat16 fast.")
     else:
         chosen = Choice("fp32", f"This {machine.device} has no fast bfloat16.")
     if wishes.precision is None:
         return chosen
     return by_wish(wishes.precision, key="precision", instead_of=f"{chosen.value}. {chosen.reason}")
+
+
+def choose_activation_bytes(machine: MachineFacts, *, wishes: PlanOverrides) -> Choice[int]:
+    """Return the disk that the activations of a frozen part may take: a quarter of what is free, 1 to 64 GiB."""
+    # a power of two, so that the plan does not change with every file on the disk
+    gib = max(1, min(_MAX_ACTIVATIONS_GIB, _power_of_two(machine.disk_bytes // 4 // 2**30)))
+    chosen = Choice(gib * 2**30, f"A quarter of the free disk holds {gib} GiB of activations of a frozen part.")
+    if wishes.activation_bytes is None:
+        return chosen
+    return by_wish(wishes.activation_bytes, key="activation_bytes", instead_of=f"{chosen.value}. {chosen.reason}")
 
 
 def _by_limits(

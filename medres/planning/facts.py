@@ -40,10 +40,12 @@ class MachineFacts(Document):
         device: ``cpu``, ``cuda`` or ``mps``.
         memory_bytes: Free memory of that device.
         num_cores: CPU cores that may be used.
+        disk_bytes: Free disk where prepared scans are kept.
         bf16: Whether bfloat16 arithmetic is fast there (AMX or AVX512-BF16 CPUs, Ampere and later GPUs).
     """
 
     device: str = "cpu"
     memory_bytes: int = 8 * 2**30
     num_cores: int = 2
+    disk_bytes: int = 32 * 2**30
     bf16: bool = False

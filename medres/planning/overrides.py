@@ -36,7 +36,8 @@ class PlanOverrides(Document):
         augmentation: False switches all random changes off.
         flip_axes: Axes that may be mirrored, 0 = D (or H in 2D); [] for none.
         batch_size: Samples a step.
-        precision: Arithmetic of training.
+        precision: Arithmetic of training; ``fp16`` needs a GPU.
+        activation_bytes: Disk for the activations of a frozen part.
 
     Example:
         >>> PlanOverrides.from_mapping({"windows": ["lung", [0, 80]], "batch_size": 8}).windows
@@ -57,4 +58,5 @@ class PlanOverrides(Document):
     augmentation: bool | None = None
     flip_axes: tuple[Annotated[int, pydantic.Field(ge=0, le=2)], ...] | None = None
     batch_size: int | None = pydantic.Field(default=None, ge=1)
-    precision: Literal["fp32", "bf16"] | None = None
+    precision: Literal["fp32", "bf16", "fp16"] | None = None
+    activation_bytes: int | None = pydantic.Field(default=None, ge=0)

@@ -139,6 +139,7 @@ class Plan(Document):
         augmentation: See `Augmentation`.
         batch_size: Samples a training step.
         precision: Arithmetic of training; final numbers are always fp32.
+        activation_bytes: Disk that the activations of a frozen part may take; beyond that it runs in every epoch.
         fingerprint_digest: SHA-256 of the fingerprint that the plan was made from.
         reasons: Why, for each choice.
     """
@@ -157,7 +158,8 @@ class Plan(Document):
     intensity: Intensity
     augmentation: Augmentation
     batch_size: int = pydantic.Field(ge=1)
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    activation_bytes: int = pydantic.Field(default=8 * 2**30, ge=0)
     fingerprint_digest: str = ""
     reasons: dict[str, str] = pydantic.Field(default_factory=dict)
 

@@ -9,7 +9,7 @@ from medres.data.readers.rules import ReadingRules
 from medres.errors import PlanError
 from medres.planning.augmentation import choose_augmentation
 from medres.planning.axes import DEFAULT_ORIENTATION, scan_axes
-from medres.planning.batch import choose_batch_size, choose_precision
+from medres.planning.batch import choose_activation_bytes, choose_batch_size, choose_precision
 from medres.planning.choice import Choice
 from medres.planning.cropping import choose_crop
 from medres.planning.dims import Dims, choose_dims, network_dims, scan_dims
@@ -69,6 +69,7 @@ def make_plan(
         choices["shape"].value, backbone=backbone, machine=machine, num_training_scans=num_training_scans, wishes=wishes
     )
     choices["precision"] = choose_precision(machine, wishes=wishes)
+    choices["activation_bytes"] = choose_activation_bytes(machine, wishes=wishes)
     return _as_plan(choices, fingerprint)
 
 

@@ -117,7 +117,7 @@ def _make_plan(
     return make_plan(
         study.fingerprint,
         backbone=backbone,
-        machine=machine_facts(device),
+        machine=machine_facts(device, folder=config.cache_folder),
         num_training_scans=min(len(fold.train) for fold in study.folding.folds),
         dims=config.dims,
         backbone_dims=arch_dims,

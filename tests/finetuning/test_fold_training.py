@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,11 @@ import torch
 
 from medres.data.folds import Folding, make_folds
 from medres.finetuning.cross_validation import fit_temperatures, score_held_out, score_test
-from medres.finetuning.features import frozen_features
-from medres.finetuning.fold_training import FoldOutcome, FoldTrainer, inner_splits
+from medres.finetuning.features import pooled_features
+from medres.finetuning.fold_training import FoldTrainer, inner_splits
+from medres.finetuning.freezing import freeze_to
 from medres.finetuning.optimisation import Optimisation
+from medres.finetuning.outcomes import FoldOutcome
 from medres.finetuning.recipes import RecipeName, build_recipe
 from medres.finetuning.trainer import Trainer
 from medres.runs.progress import Silent
@@ -23,18 +26,7 @@ from tests.finetuning.conftest import Cohort, make_cohort
 def _fold_trainer(
     cohort: Cohort, recipe: RecipeName, *, test: np.ndarray | None = None, epochs: int = 2
 ) -> FoldTrainer:  # type: ignore[type-arg]
-    features = None
     stages = build_recipe(recipe, epochs=epochs)
-    if stages[0].solver == "lbfgs":
-        features = frozen_features(
-            cohort.make_model(),
-            cohort.feed,
-            num_rows=len(cohort.table),
-            num_views=2,
-            batch_size=8,
-            seed=0,
-            progress=Silent(),
-        )
     trainer = Trainer(
         feed=cohort.feed,
         plan=cohort.plan,
@@ -42,13 +34,14 @@ def _fold_trainer(
         seed=0,
         progress=Silent(),
         on_event=lambda kind, **fields: None,
+        activations=cohort.feed.cache.folder.parent / "activations",
     )
     return FoldTrainer(
         table=cohort.table,
         stages=stages,
         trainer=trainer,
         make_model=cohort.make_model,
-        features=features,
+        shared_rows=np.arange(len(cohort.table)),
         test=np.array([], dtype=np.int64) if test is None else test,
         pseudonyms=tuple(f"s-{row}" for row in range(len(cohort.table))),
         seed=0,
@@ -91,11 +84,21 @@ def test_labels_of_held_out_scans_change_nothing(tmp_path: Path, recipe: RecipeN
     assert np.array_equal(outcome.held_out_logits, again.held_out_logits)
 
 
-def test_frozen_features_do_not_depend_on_the_batch_and_view_zero_is_the_scan_itself(cohort: Cohort) -> None:
-    options = {"num_rows": len(cohort.table), "num_views": 2, "seed": 3, "progress": Silent()}
-    features = frozen_features(cohort.make_model(), cohort.feed, batch_size=8, **options)  # type: ignore[arg-type]
-    other = frozen_features(cohort.make_model(), cohort.feed, batch_size=5, **options)  # type: ignore[arg-type]
-    np.testing.assert_allclose(features, other, atol=1e-5)
+def _features(cohort: Cohort, folder: Path, *, batch_size: int = 8) -> np.ndarray:  # type: ignore[type-arg]
+    cache = _fold_trainer(cohort, "lp-ft").trainer.prefix_cache
+    plan = cohort.plan.model_copy(update={"batch_size": batch_size})
+    rows = np.arange(len(cohort.table))
+    model = freeze_to(cohort.make_model(), "head")
+    return pooled_features(
+        replace(cache, folder=folder, plan=plan), model, rows, shared_rows=rows, views=2, batch_size=8
+    )
+
+
+def test_frozen_features_do_not_depend_on_the_batch_and_view_zero_is_the_scan_itself(
+    cohort: Cohort, tmp_path: Path
+) -> None:
+    features = _features(cohort, tmp_path / "a")
+    np.testing.assert_allclose(features, _features(cohort, tmp_path / "b", batch_size=5), atol=1e-5)
     prefix, _ = cohort.make_model().eval().split_at("head")
     with torch.inference_mode():
         np.testing.assert_allclose(features[:, 0], prefix(cohort.feed.batch(np.arange(40))).numpy(), atol=1e-5)

@@ -1,0 +1,313 @@
+"""The frozen part of a network, run once: its activations are kept on disk for all epochs, folds and views.
+
+A frozen layer gives the same activations for the same scan in every epoch and in every fold: they depend on its tensors,
+the prepared scan and the seed of the view, and on nothing else. What is kept is found again by a digest of all that.
+Rows of pooled features are kept in fp32, since reported probabilities are made of them; feature maps in half precision,
+where they fit into it (the largest half is 65,504), since only training reads them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from medres.errors import TrainingError
+from medres.finetuning.feed import Feed, Rows, augmentation_seeds
+from medres.finetuning.inference import eval_mode, fp32_arithmetic, laid_out
+from medres.models.classifier import ClassificationModel
+from medres.planning.plan import Plan
+from medres.preprocessing.packed import PackedCache
+from medres.preprocessing.stacks import Inputs, pad_stacks, slice_mask
+from medres.runs.documents import digest_of
+from medres.runs.progress import Progress
+
+#: Raised whenever other activations are kept for the same digest.
+_VERSION = 1
+_LARGEST_HALF = float(np.finfo(np.float16).max)
+#: Activations that are held in memory: features of the head, mostly.
+_HELD_BYTES = 256 * 2**20
+#: Activations that nobody read for so long make room for others.
+_UNUSED_SECONDS = 12 * 3600
+
+Autocast = Callable[[], AbstractContextManager[Any]]
+OnEvent = Callable[..., object]
+
+
+class _OverflowError(Exception):
+    """An activation is beyond what half precision holds."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Activations:
+    """What comes out of the frozen part, by row and view.
+
+    Args:
+        feed: Whose rows they are of.
+        cache: Holds them.
+        device: Where they are wanted.
+        slicewise: Whether a row is a stack of slices (2.5D).
+        held: Those that are in memory already.
+    """
+
+    feed: Feed
+    cache: PackedCache
+    device: torch.device
+    slicewise: bool
+    held: dict[str, npt.NDArray[Any]]
+
+    def read(self, rows: Rows, views: Sequence[int]) -> Inputs:
+        """Return activations as the rest of the network reads them, fp32 and on the device.
+
+        Args:
+            rows: Rows of the feed.
+            views: View of each; 0 is the scan itself.
+        """
+        arrays = self._arrays([_view_key(self.feed.keys[row], view) for row, view in zip(rows, views, strict=True)])
+        if not self.slicewise:
+            return Inputs(_on(self.device, np.stack(arrays)))
+        padded, counts = pad_stacks(arrays)
+        stacks = _on(self.device, padded).transpose(1, 2).contiguous()
+        return Inputs(stacks, slice_mask(torch.tensor(counts, device=self.device), stacks.shape[1]))
+
+    def _arrays(self, keys: Sequence[str]) -> list[npt.NDArray[Any]]:
+        if self.held:
+            return [self.held[key] for key in keys]
+        return self.cache.read_each(keys)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrefixCache:
+    """Computes and keeps the activations of frozen parts.
+
+    Args:
+        feed: Prepared scans.
+        plan: Batch size and byte budget.
+        folder: Where they are kept, shared by all runs.
+        seed: Of the run: views are drawn from it.
+        augment: Whether views after the first differ from the scan.
+        autocast: Arithmetic of training, for what only training reads.
+        storage: ``half``, or ``single`` to keep feature maps in fp32, too.
+        progress: Shows batches.
+        on_event: Called with the kind and the fields of each event.
+    """
+
+    feed: Feed
+    plan: Plan
+    folder: Path
+    seed: int
+    augment: bool
+    autocast: Autocast
+    storage: str
+    progress: Progress
+    on_event: OnEvent
+
+    def open(self, model: ClassificationModel, cut: str, *, groups: Sequence[Rows], views: int) -> Activations | str:
+        """Return the activations in front of a stage, computed where they are missing, or why there is no room for them.
+
+        Args:
+            model: Frozen before `cut` (`medres.finetuning.freezing.freeze_to`).
+            cut: The stage that reads them.
+            groups: Rows of the feed that are wanted; those of a group are computed in the same batches whenever it is
+                asked for.
+            views: How many views of each.
+
+        Raises:
+            TrainingError: The frozen part gives values that are not finite.
+            OutputError: The disk is full or cannot be written.
+        """
+        prefix, _ = model.split_at(cut)
+        exact = cut == "head"
+        num_rows = sum(len(rows) for rows in groups)
+        probe = self._run(prefix, self._wanted(groups[0][:1], 1), exact)[0]
+        kept = np.float32 if exact or self.storage == "single" else np.float16
+        refusal = self._no_room(self._row_size(probe) * np.dtype(kept).itemsize * num_rows * views)
+        if refusal:
+            return refusal
+        try:
+            return self._filled(model, prefix, cut, probe, groups, views, np.dtype(kept))
+        except _OverflowError:
+            self.on_event("activations_in_fp32", cut=cut, largest_half=_LARGEST_HALF)
+            return replace(self, storage="single").open(model, cut, groups=groups, views=views)
+
+    def _filled(
+        self, model: ClassificationModel, prefix: nn.Module, cut: str, probe: npt.NDArray[Any], groups: Sequence[Rows],
+        views: int, dtype: np.dtype[Any],
+    ) -> Activations:  # fmt: skip
+        cache = self._cache(model, prefix, cut, probe, dtype)
+        batches = [batch for rows in groups for batch in self._batches(rows, views)]
+        self._fill(cache, prefix, batches, cut=cut)
+        (cache.folder / ".used").touch()
+        keys = [item.key for batch in batches for item in batch]
+        in_memory = len(keys) * cache.row_bytes <= _HELD_BYTES
+        return Activations(
+            feed=self.feed, cache=cache, device=self.feed.device, slicewise=self.plan.slicewise,
+            held=dict(zip(keys, cache.read_each(keys), strict=True)) if in_memory else {},
+        )  # fmt: skip
+
+    def _cache(
+        self, model: ClassificationModel, prefix: nn.Module, cut: str, probe: npt.NDArray[Any], dtype: np.dtype[Any]
+    ) -> PackedCache:
+        # in 2.5D one with the most slices: (C, slices, *map)
+        shape = (probe.shape[0], self.plan.shape[0], *probe.shape[2:]) if self.plan.slicewise else probe.shape
+        return PackedCache(
+            self.folder, key=self._key(model, prefix, cut, dtype), shape=shape, dtype=dtype, ragged=self.plan.slicewise
+        )
+
+    def _key(self, model: ClassificationModel, prefix: nn.Module, cut: str, dtype: np.dtype[Any]) -> str:
+        plan = self.plan
+        return digest_of(
+            {
+                "version": _VERSION, "prefix": tensors_digest(prefix), "network": repr(prefix), "cut": cut,
+                "arch": model.backbone.arch, "seed": self.seed, "dtype": dtype.str,
+                "preparation": self.feed.preprocessor.cache_key, "intensity": plan.intensity.to_mapping(),
+                "augmentation": plan.augmentation.to_mapping() if self.augment else None,
+                "channels": [plan.in_channels, plan.neighbours],
+                "arithmetic": "fp32" if cut == "head" else plan.precision, "device": self.feed.device.type,
+            }
+        )  # fmt: skip
+
+    def _fill(self, cache: PackedCache, prefix: nn.Module, batches: Sequence[Sequence[_Wanted]], *, cut: str) -> None:
+        wanted = [item.key for batch in batches for item in batch]
+        if cache.contains(wanted):
+            return
+        waiting = partial(self.progress.note, "another process computes the same frozen part: waiting for it")
+        with cache.locked(on_wait=waiting):
+            missing = set(cache.missing(wanted))
+            # whole batches, whatever is missing of them: how a sum is rounded may depend on the batch, and a run that is
+            # continued must find the same bits
+            due = [batch for batch in batches if any(item.key in missing for item in batch)]
+            cache.add(self._computed(prefix, due, cache.dtype, cut))
+
+    def _computed(
+        self, prefix: nn.Module, batches: Sequence[Sequence[_Wanted]], dtype: np.dtype[Any], cut: str
+    ) -> Iterator[tuple[str, npt.NDArray[Any]]]:
+        for batch in self.progress.track(batches, description=f"frozen part before {cut}", total=len(batches)):
+            for item, array in zip(batch, self._run(prefix, batch, cut == "head"), strict=True):
+                yield item.key, _stored(array, dtype)
+
+    def _batches(self, rows: Rows, views: int) -> list[list[_Wanted]]:
+        wanted, size = self._wanted(rows, views), self.plan.batch_size
+        return [wanted[start : start + size] for start in range(0, len(wanted), size)]
+
+    def _wanted(self, rows: Rows, views: int) -> list[_Wanted]:
+        """Return every scan once a view: identical scans have one key."""
+        keys = {self.feed.keys[row]: int(row) for row in reversed(rows)}
+        return [_Wanted(_view_key(key, view), keys[key], view) for view in range(views) for key in sorted(keys)]
+
+    def _run(self, prefix: nn.Module, batch: Sequence[_Wanted], exact: bool) -> list[npt.NDArray[np.float32]]:
+        inputs = _joined([self._inputs(batch, view) for view in dict.fromkeys(item.view for item in batch)])
+        with eval_mode(prefix), torch.no_grad(), fp32_arithmetic() if exact else self.autocast():
+            out = prefix(laid_out(inputs), *inputs.beside).float().cpu()
+        if inputs.slice_mask is None:
+            return list(out.numpy())
+        counts = inputs.slice_mask.sum(dim=1).tolist()
+        return [np.moveaxis(row[:count], 0, 1) for row, count in zip(out.numpy(), counts, strict=True)]
+
+    def _inputs(self, batch: Sequence[_Wanted], view: int) -> Inputs:
+        rows = np.array([item.row for item in batch if item.view == view], dtype=np.int64)
+        # epochs are counted from 1: a view never repeats the augmentation of an epoch
+        seeds = self.feed.seeds(rows, seed=self.seed, epoch=-view) if view and self.augment else None
+        return self.feed.inputs(rows, seeds=seeds)
+
+    def _row_size(self, probe: npt.NDArray[Any]) -> int:
+        # the probe of 2.5D may have fewer slices than others
+        return probe.size if not self.plan.slicewise else probe.size // probe.shape[1] * self.plan.shape[0]
+
+    def _no_room(self, needed: int) -> str:
+        """Return why so many bytes of activations cannot be kept; empty where they can."""
+        budget = self.plan.activation_bytes
+        if needed > budget:
+            return f"{_gib(needed)} of activations are more than the plan's {_gib(budget)}"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if shutil.disk_usage(self.folder).free < 2 * needed:
+            sweep_unused(self.folder)
+        free = shutil.disk_usage(self.folder).free
+        return f"{_gib(needed)} of activations are more than half of the {_gib(free)} free" if free < 2 * needed else ""
+
+
+class _Wanted(NamedTuple):
+    """One view of one scan."""
+
+    key: str
+    row: int
+    view: int
+
+
+def _gib(num_bytes: int) -> str:
+    return f"{num_bytes / 2**30:.3g} GiB"
+
+
+def view_of(keys: Sequence[str], *, epoch: int, views: int, seed: int) -> list[int]:
+    """Return which view of each scan an epoch sees: all of them in turn, each scan beginning with another.
+
+    Example:
+        >>> [view_of(["a"], epoch=epoch, views=3, seed=0) for epoch in (1, 2, 3, 4)]
+        [[1], [2], [0], [1]]
+    """
+    return [(epoch + first) % views for first in augmentation_seeds(keys, seed=seed, epoch=0)]
+
+
+def tensors_digest(module: nn.Module) -> str:
+    """Return the SHA-256 of all parameters and buffers of a module, names, types and shapes included."""
+    digest = hashlib.sha256()
+    for name, tensor in module.state_dict().items():
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def sweep_unused(folder: Path, *, older_than_seconds: float = _UNUSED_SECONDS) -> int:
+    """Remove activations that nobody has read for a while and return how many folders that were."""
+    now, removed = time.time(), 0
+    for mark in folder.glob("*/.used"):
+        if now - mark.stat().st_mtime > older_than_seconds:
+            shutil.rmtree(mark.parent, ignore_errors=True)
+            removed += 1
+    return removed
+
+
+def _view_key(key: str, view: int) -> str:
+    return f"{key}-{view}"
+
+
+def _stored(array: npt.NDArray[np.float32], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    if not np.isfinite(array).all():
+        raise TrainingError(
+            "The frozen part of the network gives values that are not finite.", fix="Check the weights file."
+        )
+    if dtype == np.float16 and float(np.abs(array).max(initial=0.0)) > _LARGEST_HALF:
+        raise _OverflowError
+    return np.ascontiguousarray(array, dtype=dtype)
+
+
+def _joined(parts: Sequence[Inputs]) -> Inputs:
+    """Return inputs of several views as one batch; stacks are filled up to the most slices."""
+    if len(parts) == 1:
+        return parts[0]
+    if parts[0].slice_mask is None:
+        return Inputs(torch.cat([part.scans for part in parts]))
+    depth = max(part.scans.shape[1] for part in parts)
+    scans = [_deepened(part.scans, depth) for part in parts]
+    masks = [_deepened(part.slice_mask, depth) for part in parts if part.slice_mask is not None]
+    return Inputs(torch.cat(scans), torch.cat(masks))
+
+
+def _deepened(tensor: torch.Tensor, depth: int) -> torch.Tensor:
+    missing = depth - tensor.shape[1]
+    return torch.cat([tensor, tensor.new_zeros((len(tensor), missing, *tensor.shape[2:]))], dim=1) if missing else tensor
+
+
+def _on(device: torch.device, array: npt.NDArray[Any]) -> torch.Tensor:
+    return torch.from_numpy(array).to(device, non_blocking=True).float()

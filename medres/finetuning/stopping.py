@@ -1,0 +1,63 @@
+"""SIGTERM and Ctrl-C while a network is trained: the step is finished and its state kept before the process ends."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class StopRequest:
+    """Whether somebody asked the training to stop, and how.
+
+    Example:
+        >>> with stop_requests() as request:
+        ...     request.signal is None
+        True
+    """
+
+    def __init__(self) -> None:
+        self.signal: int | None = None
+
+    def __bool__(self) -> bool:
+        return self.signal is not None
+
+    def leave(self) -> None:
+        """Leave the way the signal would have: `KeyboardInterrupt` after Ctrl-C, `SystemExit` after SIGTERM."""
+        if self.signal == signal.SIGINT:
+            raise KeyboardInterrupt
+        if self.signal is not None:
+            raise SystemExit(128 + self.signal)
+
+
+@contextmanager
+def stop_requests() -> Iterator[StopRequest]:
+    """Turn the first SIGINT or SIGTERM inside the block into a request; a second one ends the block at once.
+
+    Outside the main thread, where Python does not allow it, signals stay what they are. A signal that the program
+    around ignores (``nohup``) stays ignored.
+    """
+    request = StopRequest()
+    if threading.current_thread() is not threading.main_thread():
+        yield request
+        return
+    before = {number: signal.getsignal(number) for number in _SIGNALS}
+
+    def note(number: int, frame: FrameType | None) -> None:
+        del frame
+        second, request.signal = bool(request), number
+        if second:
+            request.leave()
+
+    for number, handler in before.items():
+        if handler is not signal.SIG_IGN:
+            signal.signal(number, note)
+    try:
+        yield request
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
