@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from medres.planning.plan import Plan as Plan
     from medres.preprocessing.preprocessor import Preprocessor as Preprocessor
     from medres.reporting.result import Run as Run
+    from medres.workflows.finetuning import collect as collect
     from medres.workflows.finetuning import finetune as finetune
+    from medres.workflows.finetuning import resume as resume
     from medres.workflows.inspection import inspect as inspect
     from medres.workflows.prediction import predict as predict
     from medres.workflows.registry import register as register
@@ -31,12 +33,14 @@ _HOMES = {
     "Predictor": "medres.deployment.predictor",
     "Preprocessor": "medres.preprocessing.preprocessor",
     "Run": "medres.reporting.result",
+    "collect": "medres.workflows.finetuning",
     "create_model": "medres.models.factory",
     "finetune": "medres.workflows.finetuning",
     "freeze_to": "medres.finetuning.freezing",
     "inspect": "medres.workflows.inspection",
     "predict": "medres.workflows.prediction",
     "register": "medres.workflows.registry",
+    "resume": "medres.workflows.finetuning",
 }
 
 __all__ = [
@@ -45,12 +49,14 @@ __all__ = [
     "Preprocessor",
     "Run",
     "__version__",
+    "collect",
     "create_model",
     "finetune",
     "freeze_to",
     "inspect",
     "predict",
     "register",
+    "resume",
 ]
 
 

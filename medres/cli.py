@@ -75,12 +75,19 @@ Weights = Annotated[
     ),
 ]
 WeightsDir = Annotated[File, typer.Option(help="Weights for offline use. Default: $MEDRES_WEIGHTS_DIR.")]
-Recipe = Annotated[Text, typer.Option(help="auto, linear-probe, lp-ft, gradual, partial or full. Default: auto.")]
+Recipe = Annotated[
+    Text,
+    typer.Option(help="auto, linear-probe, lp-ft, gradual, partial, full, or a YAML file of stages. Default: auto."),
+]
 Dims = Annotated[Text, typer.Option(help="auto, 2, 2.5 (slice by slice) or 3. Default: auto.")]
 Folds = Annotated[Number, typer.Option(help="Folds of the cross-validation. Default: 5, or the given splits.")]
 Seed = Annotated[Number, typer.Option(help="Of splits, sample order and augmentation. Default: 0.")]
 Epochs = Annotated[Number, typer.Option(help="Fine-tuning epochs. Default: 15 on a CPU, 40 on a GPU.")]
 BatchSize = Annotated[Number, typer.Option(help="Scans a training step. Default: by plan.")]
+Resume = Annotated[File, typer.Option(help="Go on with this run, from where it was interrupted.")]
+OneFold = Annotated[
+    Number, typer.Option("--fold", help="Train this fold only, from 0; `medres collect RUN` scores the whole.", min=0)
+]
 Name = Annotated[Text, typer.Option(help="Name of the run. Default: from architecture and time.")]
 PlanFile = Annotated[File, typer.Option(help="Follow this plan.yaml instead of planning.")]
 CacheDir = Annotated[File, typer.Option(help="Prepared scans, shared by runs. Default: OUTPUT/cache.")]
@@ -138,6 +145,8 @@ def finetune(
     register: Register = None,
     config: Config = None,
     assignments: Assignments = None,
+    resume: Resume = None,
+    fold: OneFold = None,
     json_: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -152,9 +161,42 @@ def finetune(
         from medres import workflows
         from medres.config import FinetuneConfig
 
+        progress = _progress(quiet=quiet or json_)
+        if resume is not None:
+            done = workflows.resume(resume, progress=progress, config=config, set=assignments, fold=fold, **options)
+            return done.summary() if json_ else done.screen()
         settings = FinetuneConfig.build(file=config, assignments=tuple(assignments or ()), **options)
-        run = workflows.run_finetune(settings, progress=_progress(quiet=quiet or json_))
+        if fold is not None:
+            part = workflows.run_fold(settings, fold=fold, progress=progress)
+            return part.summary() if json_ else part.screen()
+        run = workflows.run_finetune(settings, progress=progress)
         return run.summary() if json_ else run.screen()
+
+    _answer(work, debug=debug, as_json=json_)
+
+
+@app.command()
+def collect(
+    run: Annotated[Path, typer.Argument(help="A run whose folds were trained with --fold.")],
+    device: Device = None,
+    tracking: Tracking = None,
+    tracking_uri: Uri = None,
+    json_: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Score a run whose folds were trained as jobs of their own, and publish it.
+
+    Example: medres collect runs/ct-nodules
+    """
+
+    def work() -> Any:
+        from medres import workflows
+
+        done = workflows.collect(
+            run, progress=_progress(quiet=quiet or json_), device=device, tracking=tracking, tracking_uri=tracking_uri
+        )
+        return done.summary() if json_ else done.screen()
 
     _answer(work, debug=debug, as_json=json_)
 
@@ -362,7 +404,7 @@ def _main(
         raise typer.Exit
 
 
-_SHARED = frozenset({"config", "assignments", "json_", "quiet", "debug"})
+_SHARED = frozenset({"config", "assignments", "resume", "fold", "json_", "quiet", "debug"})
 
 
 class _Answer(NamedTuple):

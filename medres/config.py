@@ -193,6 +193,12 @@ class FinetuneConfig(DataConfig):
         """Where prepared scans and what was remembered about files are kept."""
         return self.cache_dir or self.output / "cache"
 
+    def located(self) -> Self:
+        """Return the same with absolute paths: a run that goes on may be called from another folder."""
+        paths = {name: value.absolute() for name, value in self if isinstance(value, Path)}
+        weights = Path(self.weights).expanduser()
+        return self.model_copy(update=paths | ({"weights": str(weights.absolute())} if weights.exists() else {}))
+
     def to_parameters(self) -> dict[str, str | int | float | bool]:
         """Return what may leave the hospital as flat values: no path, no name of a column or file."""
         paths = {"data", "labels", "weights", "weights_dir", "output", "plan", "cache_dir", "tracking_uri"}

@@ -1,7 +1,7 @@
 """``last.ckpt``: what a killed fold continues from, whole or not there, without pickle.
 
-A safetensors file: tensors under their names, everything else as JSON in its header. Each tensor has a checksum, since a
-disk may lose what the file system promised. No random state is in it: every draw of a training step depends on the
+A safetensors file: tensors under their names, everything else as JSON in its header. Each tensor has a checksum, since
+a disk may lose what the file system promised. No random state is in it: every draw of a training step depends on the
 run's seed, the epoch and the step alone, so that there is none to restore.
 """
 
@@ -99,7 +99,7 @@ def named_part(tensors: Mapping[str, torch.Tensor], part: str) -> dict[str, torc
 
 
 def _checksum(tensor: torch.Tensor) -> int:
-    return zlib.crc32(tensor.contiguous().flatten().view(torch.uint8).numpy())
+    return zlib.crc32(tensor.contiguous().flatten().view(torch.uint8).numpy().data)
 
 
 def _damaged(path: Path, reason: str) -> TrainingError:

@@ -12,7 +12,7 @@ from medres.data.folds import Folding
 from medres.evaluation.calibration import fit_temperature, probabilities_of
 from medres.evaluation.operating_point import OperatingPoint
 from medres.finetuning.feed import Rows
-from medres.finetuning.fold_training import FoldOutcome
+from medres.finetuning.outcomes import FoldOutcome
 
 Floats = npt.NDArray[np.float64]
 

@@ -46,7 +46,8 @@ class FoldTrainer:
         test: Rows that the ensemble is scored on.
         pseudonyms: One a row.
         seed: Of the inner split.
-        identity: Digest of all that the outcome depends on, but for the fold: what was kept of other settings is refused.
+        identity: Digest of all that the outcome depends on, but for the fold; what was kept of other settings is
+            refused.
     """
 
     table: ScanTable
@@ -67,11 +68,17 @@ class FoldTrainer:
         Raises:
             TrainingError: What was kept is damaged or belongs to other settings; or see `Trainer.train`.
         """
-        finished = read_outcome(fold, folder, identity=self.fold_identity(fold))
-        if finished is None:
-            finished = self._trained(fold, folder)
+        outcome = self.finished(fold, folder) or self._trained(fold, folder)
         (folder / CHECKPOINT_FILE).unlink(missing_ok=True)
-        return finished
+        return outcome
+
+    def finished(self, fold: Fold, folder: Path) -> FoldOutcome | None:
+        """Return the outcome of a fold that is trained already, or None.
+
+        Raises:
+            TrainingError: As in `train`.
+        """
+        return read_outcome(fold, folder, identity=self.fold_identity(fold))
 
     def fold_identity(self, fold: Fold) -> str:
         """Return the digest of all that the outcome of a fold depends on."""
@@ -133,7 +140,13 @@ class FoldTrainer:
             self._solve(model, fold, samples)
             return {}
         return self.trainer.train(
-            model, stage, samples, first_epoch=place.first_epoch, memory=place.memory, state=place.state, keep=place.keep
+            model,
+            stage,
+            samples,
+            first_epoch=place.first_epoch,
+            memory=place.memory,
+            state=place.state,
+            keep=place.keep,
         )
 
     def _solve(self, model: ClassificationModel, fold: Fold, samples: TrainingSamples) -> None:

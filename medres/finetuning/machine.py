@@ -31,7 +31,7 @@ def choose_device(name: str) -> torch.device:
 
 
 def machine_facts(device: torch.device, *, folder: Path = Path()) -> MachineFacts:
-    """Return memory, cores and arithmetic of the machine that training runs on, and the disk that is free at a folder."""
+    """Return memory, cores and arithmetic of the machine that training runs on, and the free disk of a folder."""
     on_gpu = device.type == "cuda"
     memory = torch.cuda.mem_get_info(device)[0] if on_gpu else psutil.virtual_memory().available
     return MachineFacts(

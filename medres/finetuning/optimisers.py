@@ -40,7 +40,7 @@ def make_optimiser(
 
 def memory_of(optimiser: torch.optim.Optimizer, model: nn.Module) -> Memory:
     """Return what the optimiser remembers of each parameter."""
-    names = {parameter: name for name, parameter in model.named_parameters()}
+    names: dict[torch.Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
     memory: Memory = {}
     for parameter, state in optimiser.state.items():
         for what, value in state.items():

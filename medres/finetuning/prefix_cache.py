@@ -1,9 +1,9 @@
 """The frozen part of a network, run once: its activations are kept on disk for all epochs, folds and views.
 
-A frozen layer gives the same activations for the same scan in every epoch and in every fold: they depend on its tensors,
-the prepared scan and the seed of the view, and on nothing else. What is kept is found again by a digest of all that.
-Rows of pooled features are kept in fp32, since reported probabilities are made of them; feature maps in half precision,
-where they fit into it (the largest half is 65,504), since only training reads them.
+A frozen layer gives the same activations for the same scan in every epoch and in every fold: they depend on its
+tensors, the prepared scan and the seed of the view, and on nothing else. What is kept is found again by a digest of
+all that. Pooled features are kept in fp32, since reported probabilities are made of them; feature maps in half
+precision, where they fit into it (the largest half is 65,504), since only training reads them.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ class PrefixCache:
     on_event: OnEvent
 
     def open(self, model: ClassificationModel, cut: str, *, groups: Sequence[Rows], views: int) -> Activations | str:
-        """Return the activations in front of a stage, computed where they are missing, or why there is no room for them.
+        """Return the activations in front of a stage, computed where they are missing, or why there is no room.
 
         Args:
             model: Frozen before `cut` (`medres.finetuning.freezing.freeze_to`).
@@ -185,8 +185,8 @@ class PrefixCache:
         waiting = partial(self.progress.note, "another process computes the same frozen part: waiting for it")
         with cache.locked(on_wait=waiting):
             missing = set(cache.missing(wanted))
-            # whole batches, whatever is missing of them: how a sum is rounded may depend on the batch, and a run that is
-            # continued must find the same bits
+            # whole batches, whatever is missing of them: how a sum is rounded may depend on the batch, and a run
+            # that is continued must find the same bits
             due = [batch for batch in batches if any(item.key in missing for item in batch)]
             cache.add(self._computed(prefix, due, cache.dtype, cut))
 
@@ -306,7 +306,9 @@ def _joined(parts: Sequence[Inputs]) -> Inputs:
 
 def _deepened(tensor: torch.Tensor, depth: int) -> torch.Tensor:
     missing = depth - tensor.shape[1]
-    return torch.cat([tensor, tensor.new_zeros((len(tensor), missing, *tensor.shape[2:]))], dim=1) if missing else tensor
+    return (
+        torch.cat([tensor, tensor.new_zeros((len(tensor), missing, *tensor.shape[2:]))], dim=1) if missing else tensor
+    )
 
 
 def _on(device: torch.device, array: npt.NDArray[Any]) -> torch.Tensor:

@@ -11,7 +11,7 @@ from medres.data.folds import Folding, patient_groups
 from medres.data.table import ScanTable
 from medres.evaluation.evaluate import evaluate_predictions
 from medres.finetuning.cross_validation import Scored
-from medres.finetuning.fold_training import FoldOutcome
+from medres.finetuning.outcomes import FoldOutcome
 
 #: Resamples of an interval; the intervals of single folds are read at a glance and take fewer.
 POOLED_RESAMPLES = 2000

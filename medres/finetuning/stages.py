@@ -23,7 +23,8 @@ class Stage(Document):
         warmup_epochs: Linear warm-up before the cosine.
         norm_statistics: Whether trained stages update their normalisation statistics or keep them.
         views: How many augmented views of each scan go through the frozen part, once, and are kept for all epochs
-            (`medres.finetuning.prefix_cache`); 0 runs the frozen part in every epoch, with a new augmentation each time.
+            (`medres.finetuning.prefix_cache`); 0 runs the frozen part in every epoch, each time on a new
+            augmentation.
 
     Example:
         >>> Stage(name="from layer4", train_from="layer4", epochs=10, lr=3e-4, views=4).views

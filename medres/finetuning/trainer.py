@@ -336,7 +336,7 @@ class _StageLoop:
         release_memory(self._trainer.feed.device)
         self._trainer.on_event("smaller_parts", stage=self._stage.name, part_size=self._at.part_size)
         self._trainer.progress.note(
-            f"{self._stage.name}: out of memory; batches are computed in parts of {self._at.part_size} scans from now on"
+            f"{self._stage.name}: out of memory; batches are computed in parts of {self._at.part_size} from now on"
         )
 
     def _batches(self, epoch: int) -> Iterator[Rows]:
@@ -397,7 +397,7 @@ def make_fabric(device: torch.device, precision: str) -> Fabric:
     """Return the engine for one device."""
     devices: Any = [device.index or 0] if device.type == "cuda" else 1
     with _without_announcements():
-        return Fabric(accelerator=device.type, devices=devices, precision=_PRECISIONS[precision])  # type: ignore[arg-type]
+        return Fabric(accelerator=device.type, devices=devices, precision=_PRECISIONS[precision])
 
 
 @contextmanager

@@ -32,7 +32,7 @@ from medres.reporting.figures import (
 )
 from medres.reporting.predictions import ScoredUnit, class_probabilities, read_units, worst_errors
 from medres.runs.atomic import atomic_write_text
-from medres.runs.events import Event, read_events
+from medres.runs.events import Event, read_events, settled
 from medres.runs.folder import RunFolder
 
 #: Reliability panels; classes beyond them are named in the tables only.
@@ -69,7 +69,7 @@ def render_report(folder: RunFolder) -> str:
     metrics = _read_metrics(folder)
     name, _ = main_block(metrics)
     units = read_units(folder.predictions, metrics["classes"], split="held-out" if name == "pooled" else "test")
-    events = read_events(folder.events) if folder.events.is_file() else []
+    events = settled(read_events(folder.events)) if folder.events.is_file() else []
     return _template().render(
         name=folder.name,
         version=__version__,

@@ -11,7 +11,7 @@ import math
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ class EventLog:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._listeners: list[Listener] = []
+        self._begun = False
         self._lock = threading.Lock()
 
     def subscribe(self, listener: Listener) -> None:
@@ -54,17 +55,35 @@ class EventLog:
         Raises:
             OutputError: The disk is full or cannot be written.
         """
-        event: Event = {"format": 1, "time": time.time(), "kind": kind, **_without_nan(fields)}
+        return self.take_over({"format": 1, "time": time.time(), "kind": kind, **_without_nan(fields)})
+
+    def take_over(self, event: Event) -> Event:
+        """Write an event of another log, with its own time, and return it.
+
+        Raises:
+            OutputError: The disk is full or cannot be written.
+        """
         line = json.dumps(event, ensure_ascii=False, allow_nan=False) + "\n"
         with self._lock, explained_os_errors(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("a", encoding="utf-8") as file:
-                file.write(line)
+                file.write(self._separator() + line)
                 file.flush()
                 os.fsync(file.fileno())
         for listener in self._listeners:
             listener(event)
         return event
+
+    def _separator(self) -> str:
+        """Return a line break where a killed writer left a line unfinished, else nothing."""
+        if self._begun:
+            return ""
+        self._begun = True
+        with self.path.open("rb") as file:
+            if not file.seek(0, os.SEEK_END):
+                return ""
+            file.seek(-1, os.SEEK_END)
+            return "" if file.read(1) == b"\n" else "\n"
 
 
 def read_events(path: Path) -> list[Event]:
@@ -76,6 +95,24 @@ def read_events(path: Path) -> list[Event]:
         except json.JSONDecodeError:
             continue
     return events
+
+
+def settled(events: Sequence[Event]) -> list[Event]:
+    """Return events without what a run that was continued did again: of equal epochs of a fold the last one stays.
+
+    Example:
+        >>> again = [{"kind": "epoch", "fold": 0, "epoch": 1, "run": run} for run in (1, 2)]
+        >>> settled(again)
+        [{'kind': 'epoch', 'fold': 0, 'epoch': 1, 'run': 2}]
+    """
+    last = {_place(event, number): number for number, event in enumerate(events)}
+    return [events[number] for number in sorted(last.values())]
+
+
+def _place(event: Event, number: int) -> tuple[Any, ...]:
+    if event["kind"] in ("epoch", "fold_finished", "head_solved") and "fold" in event:
+        return (event["kind"], event["fold"], event.get("epoch"), event.get("stage"))
+    return (number,)
 
 
 def _without_nan(value: Any) -> Any:

@@ -31,6 +31,11 @@ class RunFolder:
 
     # local only: may hold paths and patient ids
     @property
+    def identity(self) -> Path:
+        """What the run is, written when it is ready to train: a run that goes on must be the same."""
+        return self.path / "identity.json"
+
+    @property
     def config(self) -> Path:
         """The resolved configuration, versions and hardware."""
         return self.path / "config.yaml"
@@ -103,6 +108,10 @@ class RunFolder:
     def event_log(self) -> EventLog:
         """Return the event log of the run."""
         return EventLog(self.events)
+
+    def fold_events(self, index: int) -> Path:
+        """Return the event log of a fold that is a job of its own."""
+        return self.fold(index) / "events.jsonl"
 
     def pseudonyms(self) -> Pseudonyms:
         """Return the pseudonyms of the run; their salt is made on first use."""

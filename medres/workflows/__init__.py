@@ -8,6 +8,9 @@ from typing import Any
 _HOMES = {
     "finetune": "medres.workflows.finetuning",
     "run_finetune": "medres.workflows.finetuning",
+    "run_fold": "medres.workflows.finetuning",
+    "resume": "medres.workflows.finetuning",
+    "collect": "medres.workflows.finetuning",
     "predict": "medres.workflows.prediction",
     "run_predict": "medres.workflows.prediction",
     "load_predictor": "medres.workflows.prediction",

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from medres.deployment.bundle import write_bundle
 from medres.deployment.members import TrainedMember
 from medres.finetuning.cross_validation import ensemble_operating_point
-from medres.finetuning.fold_training import FoldOutcome
+from medres.finetuning.outcomes import FoldOutcome
 from medres.reporting.model_card import model_card
 from medres.runs.folder import RunFolder
 from medres.workflows.design import Design

@@ -11,7 +11,7 @@ from medres.data.sample import sample_key
 from medres.finetuning.feed import Feed
 from medres.finetuning.inference import memory_format
 from medres.finetuning.machine import choose_device, machine_facts
-from medres.finetuning.recipes import build_recipe, choose_recipe, default_epochs
+from medres.finetuning.recipes import build_recipe, choose_recipe, default_epochs, describe_recipe
 from medres.finetuning.stages import Stage
 from medres.models.classifier import ClassificationModel
 from medres.models.factory import backbone_facts, create_model, dims_of
@@ -70,7 +70,7 @@ class Design:
 
 
 def make_design(config: FinetuneConfig, study: Study, folder: RunFolder, progress: Progress) -> Design:
-    """Decide and write ``plan.yaml``."""
+    """Decide, as far as a given plan leaves it open."""
     device = choose_device(config.device)
     given = None if config.plan is None else Plan.read(config.plan)
     arch_dims = dims_of(config.arch, weights=config.weights)
@@ -84,16 +84,30 @@ def make_design(config: FinetuneConfig, study: Study, folder: RunFolder, progres
     if given:
         check_plan(given, fingerprint=study.fingerprint, backbone=backbone)
     plan = given or _make_plan(config, study, backbone, device, arch_dims)
-    recipe, why = choose_recipe(config.recipe, pretrained=weights is not None)
-    epochs = default_epochs(device.type) if config.epochs is None else config.epochs
-    plan.write_yaml(folder.plan, header="Edit this file and follow it with: medres finetune --plan FILE ...")
+    recipe, why, stages = _choose_stages(config, device, pretrained=weights is not None)
     progress.note(_summary(plan, folder))
     progress.note(f"weights: {weights.source if weights else _why_none(config, spatial_dims)}")
     progress.note(f"recipe: {recipe} ({why})")
     return Design(
         arch=config.arch, num_classes=len(study.table.classes), device=device, weights=weights, plan=plan,
-        recipe=recipe, stages=build_recipe(recipe, epochs=epochs), seed=config.seed,
+        recipe=recipe, stages=stages, seed=config.seed,
     )  # fmt: skip
+
+
+def write_design(design: Design, folder: RunFolder) -> None:
+    """Write ``plan.yaml``."""
+    design.plan.write_yaml(folder.plan, header="Edit this file and follow it with: medres finetune --plan FILE ...")
+
+
+def _choose_stages(
+    config: FinetuneConfig, device: torch.device, *, pretrained: bool
+) -> tuple[str, str, tuple[Stage, ...]]:
+    """Return the recipe's name, the reason for it and its stages."""
+    if not isinstance(config.recipe, str):
+        return "custom", describe_recipe(config.recipe), config.recipe
+    recipe, why = choose_recipe(config.recipe, pretrained=pretrained)
+    epochs = default_epochs(device.type) if config.epochs is None else config.epochs
+    return recipe, why, build_recipe(recipe, epochs=epochs)
 
 
 def make_feed(config: FinetuneConfig, study: Study, design: Design, progress: Progress) -> Feed:

@@ -3,39 +3,25 @@
 from __future__ import annotations
 
 import re
-import shutil
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
+from filelock import FileLock
 
 from medres.config import FinetuneConfig
-from medres.finetuning.cross_validation import Scored, fit_temperatures, score_held_out, score_test
-from medres.finetuning.features import frozen_features
-from medres.finetuning.feed import Feed
-from medres.finetuning.fold_training import FoldOutcome, FoldTrainer
-from medres.finetuning.predictions import write_predictions
-from medres.finetuning.scoring import flat_scores, score_run
-from medres.finetuning.trainer import Trainer
-from medres.models.names import require_arch
-from medres.reporting.report import write_report
+from medres.errors import UsageError
 from medres.reporting.result import Run
-from medres.runs.atomic import atomic_write_json, require_writable
-from medres.runs.events import EventLog
+from medres.runs.events import EventLog, read_events
 from medres.runs.folder import RunFolder, new_run_folder
-from medres.runs.progress import Prefixed, Progress, Silent
-from medres.tracking.registry import check_names
-from medres.workflows.bundling import write_run_bundle
-from medres.workflows.design import Design, make_design, make_feed
-from medres.workflows.environment import describe_environment
+from medres.runs.progress import Progress, Silent
+from medres.workflows.job import Job, held, prepare_job, read_config, reopen_job
 from medres.workflows.mirroring import mirrored
 from medres.workflows.registry import register
-from medres.workflows.study import Study, data_event, read_study
+
+#: What may be said anew when a run goes on: where it runs and where it is tracked, nothing that decides its numbers.
+RESUME_OPTIONS = ("device", "tracking", "tracking_uri", "cache_dir", "weights_dir")
 
 
 def finetune(data: str | Path, arch: str, *, progress: Progress | None = None, **options: Any) -> Run:
@@ -66,19 +52,109 @@ def finetune(data: str | Path, arch: str, *, progress: Progress | None = None, *
 def run_finetune(config: FinetuneConfig, *, progress: Progress) -> Run:
     """Do what the configuration asks for; the command line and `finetune` both end here."""
     folder = new_run_folder(config.output, config.name or default_run_name(config))
-    job = _prepare(config, folder, progress)
-    with mirrored(config, folder, job.log, progress):
-        job.announce()
-        outcomes = job.train_folds()
-        temperatures = job.score(outcomes)
-        write_run_bundle(folder, job.study, job.design, outcomes, temperatures)
-        write_report(folder)
-        job.log.append("artifact", path=folder.report.name)
-        job.log.append("model", path=folder.model.name)
-    if config.register_name:
-        registration = register(folder.path, name=config.register_name, tracking_uri=config.tracking_uri)
-        progress.note(registration.screen())
-    return Run(folder)
+    with held(folder.path / ".lock", what=str(folder.path)):
+        return _run(prepare_job(config, folder, progress))
+
+
+def resume(run: str | Path, *, progress: Progress | None = None, **options: Any) -> Run:
+    """Go on with a run that was interrupted, whichever fold it was in: ``medres finetune --resume RUN``.
+
+    What is finished is read, what was under way continues from its last checkpoint, and the weights are those that the
+    run would have had without the interruption: bit for bit on the same processor, threads and versions.
+
+    Args:
+        run: The run folder.
+        progress: Shows how far it is; None shows nothing.
+        options: Any of `RESUME_OPTIONS`.
+
+    Raises:
+        MedresError: The folder holds no run, or data, plan or weights are not those that it began with.
+    """
+    _refuse_other_options(options)
+    folder, config = read_config(Path(run))
+    config = config.model_copy(update={key: value for key, value in options.items() if value is not None})
+    shown = progress or Silent()
+    with held(folder.path / ".lock", what=str(folder.path)):
+        if is_finished(folder):
+            shown.note(f"{folder.path} is finished: nothing is left to do")
+            return Run(folder)
+        return _run(reopen_job(folder, config, shown))
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoldDone:
+    """One fold of a run, trained as a job of its own.
+
+    Args:
+        run: The run folder.
+        fold: The fold.
+        seconds: Time taken.
+        left: Folds that are not trained yet.
+    """
+
+    run: Path
+    fold: int
+    seconds: float
+    left: tuple[int, ...]
+
+    def summary(self) -> dict[str, Any]:
+        """Return what ``--json`` prints."""
+        return {"run": str(self.run), "fold": self.fold, "seconds": self.seconds, "left": list(self.left)}
+
+    def screen(self) -> str:
+        """Return what the command line prints."""
+        left = f"not trained yet: {', '.join(map(str, self.left))}; when they are" if self.left else "all are trained"
+        return f"fold {self.fold} of {self.run} is trained in {self.seconds:.0f} s; {left}: medres collect {self.run}"
+
+
+def run_fold(config: FinetuneConfig, *, fold: int, progress: Progress) -> FoldDone:
+    """Train one fold as a job of its own; the first of such jobs prepares the run, the others join it.
+
+    Args:
+        config: The same for all jobs of the run; with a name.
+        fold: Which fold, from 0.
+        progress: Shows how far it is.
+
+    Raises:
+        UsageError: The run has no name, or no such fold.
+        MedresError: As in `resume`.
+    """
+    if config.name is None:
+        raise UsageError("--fold trains a part of a run, which needs a name.", fix="Give all jobs the same --name.")
+    job = _joined(config, progress)
+    if fold not in job.fold_indices:
+        raise UsageError(f"--fold is {fold}; the run has the folds {', '.join(map(str, job.fold_indices))}.")
+    outcome = job.train_fold(fold, log=EventLog(job.folder.fold_events(fold)))
+    left = tuple(index for index in job.fold_indices if not (job.folder.fold(index) / "outcome.safetensors").is_file())
+    return FoldDone(run=job.folder.path, fold=fold, seconds=outcome.seconds, left=left)
+
+
+def collect(run: str | Path, *, progress: Progress | None = None, **options: Any) -> Run:
+    """Score a run whose folds were trained as jobs of their own: ``medres collect RUN``.
+
+    Args:
+        run: The run folder.
+        progress: Shows how far it is; None shows nothing.
+        options: Any of `RESUME_OPTIONS`.
+
+    Raises:
+        MedresError: Folds are missing, or as in `resume`.
+    """
+    _refuse_other_options(options)
+    folder, config = read_config(Path(run))
+    config = config.model_copy(update={key: value for key, value in options.items() if value is not None})
+    with held(folder.path / ".lock", what=str(folder.path)):
+        job = reopen_job(folder, config, progress or Silent())
+        job.finished_folds()  # refused before anything is written
+        return _run(job)
+
+
+def is_finished(folder: RunFolder) -> bool:
+    """Return whether a run has come to its end."""
+    if not (folder.events.is_file() and folder.metrics.is_file() and folder.report.is_file()):
+        return False
+    last = [event for event in read_events(folder.events) if event["kind"] in ("run_started", "run_finished")]
+    return bool(last) and last[-1].get("status") == "finished"
 
 
 def default_run_name(config: FinetuneConfig) -> str:
@@ -89,104 +165,58 @@ def default_run_name(config: FinetuneConfig) -> str:
     return f"{re.sub('[^A-Za-z0-9]+', '-', config.arch)[:60].strip('-')}-{time.strftime('%Y%m%d-%H%M%S')}"
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Job:
-    """A run that is ready to train."""
-
-    config: FinetuneConfig
-    folder: RunFolder
-    log: EventLog
-    progress: Progress
-    study: Study
-    design: Design
-    feed: Feed
-
-    def announce(self) -> None:
-        """Log what is about to be done."""
-        decided = {"recipe": self.design.recipe, "weights": self.design.weights_source}
-        parameters = {**self.config.to_parameters(), **decided}
-        versions = describe_environment(self.design.device)
-        self.log.append("run_started", name=self.folder.name, parameters=parameters, versions=versions)
-        self.log.append("data", **data_event(self.study, self.folder.pseudonyms()))
-        self.log.append("plan", digest=self.design.plan.digest(), reasons=self.design.plan.reasons)
-
-    def train_folds(self) -> list[FoldOutcome]:
-        """Train all folds, one after the other."""
-        folds = self.study.folding.folds
-        features = self._frozen_features()
-        shown = self.progress.track(folds, description="folds", total=len(folds))
-        return [self._train_fold(index, features) for index, _ in enumerate(shown)]
-
-    def _frozen_features(self) -> npt.NDArray[np.float32] | None:
-        if self.design.stages[0].solver != "lbfgs":
-            return None
-        return frozen_features(
-            self.design.make_model(), self.feed, num_rows=len(self.study.table),
-            num_views=self.config.optimisation.head_views, batch_size=self.design.plan.batch_size,
-            seed=self.config.seed, progress=self.progress,
-        )  # fmt: skip
-
-    def _train_fold(self, index: int, features: npt.NDArray[np.float32] | None) -> FoldOutcome:
-        fold = self.study.folding.folds[index]
-        self.log.append("fold_started", fold=fold.index, num_train=len(fold.train), num_held_out=len(fold.held_out))
-        name = f"fold {index + 1}/{len(self.study.folding.folds)}"
-        trainer = Trainer(
-            feed=self.feed, plan=self.design.plan, optimisation=self.config.optimisation, seed=self.config.seed,
-            progress=Prefixed(self.progress, name), on_event=partial(self.log.append, fold=fold.index),
-        )  # fmt: skip
-        outcome = FoldTrainer(
-            table=self.study.table, stages=self.design.stages, trainer=trainer, make_model=self.design.make_model,
-            features=features, test=self.study.folding.test, pseudonyms=self._sample_pseudonyms(),
-            seed=self.config.seed,
-        ).train(fold, self.folder.fold(fold.index))  # fmt: skip
-        self.log.append("fold_finished", fold=fold.index, seconds=outcome.seconds)
-        return outcome
-
-    def _sample_pseudonyms(self) -> tuple[str, ...]:
-        pseudonyms = self.folder.pseudonyms()
-        return tuple(pseudonyms.sample(scan.sample_id) for scan in self.study.table)
-
-    def score(self, outcomes: Sequence[FoldOutcome]) -> list[float]:
-        """Calibrate and score; write ``predictions.csv`` and ``metrics.json``; return the temperatures."""
-        table, folding = self.study.table, self.study.folding
-        temperatures = fit_temperatures(outcomes, table.class_indices)
-        held_out = [score_held_out(*member) for member in zip(outcomes, temperatures, strict=True)]
-        test = score_test(outcomes, temperatures, folding) if len(folding.test) else None
-        self._write_predictions(held_out, test)
-        metrics = score_run(table, folding, outcomes, temperatures, held_out, test, seed=self.config.seed)
-        atomic_write_json(self.folder.metrics, metrics)
-        self.log.append("scores", scores=flat_scores(metrics))
-        folder = self.folder
-        for path in (folder.metrics, folder.predictions, folder.plan, folder.fingerprint, folder.folds):
-            self.log.append("artifact", path=path.name)
-        return temperatures
-
-    def _write_predictions(self, held_out: Sequence[Scored], test: Scored | None) -> None:
-        pseudonyms = self.folder.pseudonyms()
-        name = "test" if self.study.folding.kind == "given-split" else "held-out"
-        parts = [(name, part) for part in held_out]
-        for part in parts:
-            path = self.folder.fold(int(part[1].fold)) / "predictions.csv"
-            write_predictions(path, self.study.table, [part], pseudonyms)
-        everything = [*parts, *([("test", test)] if test else [])]
-        write_predictions(self.folder.predictions, self.study.table, everything, pseudonyms)
+def _run(job: Job) -> Run:
+    """Train what is not trained, then score and publish."""
+    config, folder = job.config, job.folder
+    with mirrored(config, folder, job.log, job.progress):
+        job.announce()
+        _take_over_folds(job)
+        job.finish(job.train_folds())
+    if config.register_name:
+        registration = register(folder.path, name=config.register_name, tracking_uri=config.tracking_uri)
+        job.progress.note(registration.screen())
+    return Run(folder)
 
 
-def _prepare(config: FinetuneConfig, folder: RunFolder, progress: Progress) -> _Job:
-    """Read, check, plan and prepare; a refusal before any training leaves no half-made run behind."""
-    log = folder.event_log()
-    try:
-        require_arch(config.arch)
-        if config.register_name:
-            check_names(config.register_name)
-        require_writable(config.cache_folder)
-        config.write_yaml(folder.config, header="What was asked for; plan.yaml says what was decided.")
-        study = read_study(config, folder, progress)
-        design = make_design(config, study, folder, progress)
-        feed = make_feed(config, study, design, progress)
-    except BaseException:
-        shutil.rmtree(folder.path, ignore_errors=True)
-        raise
-    # the images are in the cache now: free their memory before training
-    study = replace(study, survey=replace(study.survey, images={}))
-    return _Job(config=config, folder=folder, log=log, progress=progress, study=study, design=design, feed=feed)
+def _take_over_folds(job: Job) -> None:
+    """Copy the events of folds that were jobs of their own into the run's log."""
+    known = {event.get("fold") for event in read_events(job.log.path) if event["kind"] == "fold_finished"}
+    for index in job.fold_indices:
+        path = job.folder.fold_events(index)
+        if index not in known and path.is_file():
+            for event in read_events(path):
+                job.log.take_over(event)
+
+
+def _joined(config: FinetuneConfig, progress: Progress) -> Job:
+    """Return the run that all jobs of it share: prepared by the first of them, while the others wait."""
+    path = config.output / str(config.name)
+    path.mkdir(parents=True, exist_ok=True)
+    with FileLock(config.output / f".{config.name}.lock"):
+        folder = RunFolder(path.resolve())
+        if folder.identity.is_file():
+            _, known = read_config(path)
+            _require_same_request(config, known, folder)
+            return reopen_job(folder, known, progress)
+        begun = folder if folder.config.is_file() else new_run_folder(config.output, path.name)
+        return prepare_job(config, begun, progress)
+
+
+def _require_same_request(config: FinetuneConfig, known: FinetuneConfig, folder: RunFolder) -> None:
+    place = {"output", "name", "cache_dir", "device", "tracking", "tracking_uri", "experiment", "weights_dir"}
+    asked, began = config.located().to_mapping(), known.to_mapping()
+    differing = sorted(key for key in asked if key not in place and asked[key] != began[key])
+    if differing:
+        raise UsageError(
+            f"{folder.path} was begun with other options than this job: {', '.join(differing)}.",
+            fix="Give all jobs of a run the same options, or another --name.",
+        )
+
+
+def _refuse_other_options(options: dict[str, Any]) -> None:
+    others = sorted(key for key, value in options.items() if value is not None and key not in RESUME_OPTIONS)
+    if others:
+        raise UsageError(
+            f"A run that goes on keeps its settings; {', '.join(others)} cannot be given with it.",
+            fix=f"Leave them out (only {', '.join(RESUME_OPTIONS)} may change), or begin a new run.",
+        )

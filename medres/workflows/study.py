@@ -54,8 +54,8 @@ class Study:
     reading: Choice[ReadingRules]
 
 
-def read_study(config: FinetuneConfig, folder: RunFolder, progress: Progress) -> Study:
-    """Read the labels, then every scan once; write the scan table, the findings, the folds and the fingerprint."""
+def read_study(config: FinetuneConfig, progress: Progress) -> Study:
+    """Read the labels, then every scan once, and divide the scans into folds."""
     table = load_table(config)
     _say_what_was_understood(table, progress)
     if not config.exclude_findings and not any(finding.severity == "error" for finding in table.findings):
@@ -68,7 +68,6 @@ def read_study(config: FinetuneConfig, folder: RunFolder, progress: Progress) ->
     folding = make_folds(survey.table, num_folds=config.folds, seed=config.seed)
     fingerprint = make_fingerprint(_training_statistics(survey, folding))
     study = Study(table=survey.table, folding=folding, survey=survey, fingerprint=fingerprint, reading=reading)
-    _write(study, folder)
     for note in (*folding.notes, *survey.notes()):
         progress.note(note)
     return study
@@ -107,7 +106,8 @@ def _training_statistics(survey: Survey, folding: Folding) -> Mapping[str, ScanS
     return {sample_id: survey.statistics[sample_id] for sample_id in ids}
 
 
-def _write(study: Study, folder: RunFolder) -> None:
+def write_study(study: Study, folder: RunFolder) -> None:
+    """Write the scan table, the findings, the fingerprint, the folds and who is behind the pseudonyms."""
     study.table.write_csv(folder.scans)
     write_findings(folder.findings, study.survey.findings, excluded=study.survey.excluded)
     study.fingerprint.write_json(folder.fingerprint)
