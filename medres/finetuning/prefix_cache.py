@@ -212,8 +212,9 @@ class PrefixCache:
             out = prefix(laid_out(inputs), *inputs.beside).float().cpu()
         if inputs.slice_mask is None:
             return list(out.numpy())
-        counts = inputs.slice_mask.sum(dim=1).tolist()
-        return [np.moveaxis(row[:count], 0, 1) for row, count in zip(out.numpy(), counts, strict=True)]
+        # slices that a view left out are not kept: without them the attention pools the same features
+        masks = inputs.slice_mask.cpu().numpy()
+        return [np.moveaxis(row[mask], 0, 1) for row, mask in zip(out.numpy(), masks, strict=True)]
 
     def _inputs(self, batch: Sequence[_Wanted], view: int) -> Inputs:
         rows = np.array([item.row for item in batch if item.view == view], dtype=np.int64)
