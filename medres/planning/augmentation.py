@@ -39,7 +39,7 @@ _LEVELS: dict[Modality, dict[str, float]] = {
 #: A turn mixes the axes: where one voxel is twice as long as another, 10 degrees already shear the anatomy.
 _ROTATION_DEGREES = {False: 10.0, True: 5.0}
 
-#: The label of a scan may hang on a single slice: of 20, at most 2 are left out.
+#: The label of a scan may hang on a single slice: of 20, at most 1 is left out, of 51 at most 5.
 _SLICE_DROPOUT = 0.1
 
 OFF = Augmentation(flip_axes=(), rotation_degrees=0, scale=0, translation=0, brightness=0, contrast=0, noise=0)
