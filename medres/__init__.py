@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from medres.workflows.finetuning import resume as resume
     from medres.workflows.inspection import inspect as inspect
     from medres.workflows.prediction import predict as predict
+    from medres.workflows.previewing import preview as preview
     from medres.workflows.registry import register as register
 
 _HOMES = {
@@ -39,6 +40,7 @@ _HOMES = {
     "freeze_to": "medres.finetuning.freezing",
     "inspect": "medres.workflows.inspection",
     "predict": "medres.workflows.prediction",
+    "preview": "medres.workflows.previewing",
     "register": "medres.workflows.registry",
     "resume": "medres.workflows.finetuning",
 }
@@ -55,6 +57,7 @@ __all__ = [
     "freeze_to",
     "inspect",
     "predict",
+    "preview",
     "register",
     "resume",
 ]

@@ -244,6 +244,60 @@ def inspect(
 
 
 @app.command()
+def preview(
+    data: Annotated[Path, typer.Argument(help=f"Labelled scans: {LAYOUTS}.")],
+    html: Annotated[Path, typer.Option(help="Page to write (local: it names files and shows patients).")],
+    arch: Annotated[Text, typer.Option(help="Backbone that the input is made for. Default: resnet18.")] = None,
+    scans_per_class: Annotated[Number, typer.Option(help="Scans of each class. Default: 3.")] = None,
+    views: Annotated[Number, typer.Option(help="Random changes of each scan: epochs 1, 2, ... Default: 4.")] = None,
+    labels: Labels = None,
+    label_column: LabelColumn = None,
+    patient_column: PatientColumn = None,
+    patient_pattern: PatientPattern = None,
+    unit_column: UnitColumn = None,
+    positive: Positive = None,
+    suffix: Suffix = None,
+    series: Series = None,
+    sequences: Sequences = None,
+    mask_column: MaskColumn = None,
+    volume: Volume = None,
+    gantry_tilt: GantryTilt = None,
+    uneven_slices: UnevenSlices = None,
+    roi_size_mm: RoiSize = None,
+    near_duplicates: Near = None,
+    exclude_findings: Exclude = None,
+    weights: Weights = None,
+    weights_dir: WeightsDir = None,
+    dims: Dims = None,
+    folds: Folds = None,
+    seed: Seed = None,
+    device: Device = None,
+    plan: Annotated[File, typer.Option(help="Follow this plan.yaml, or that of this run, instead of planning.")] = None,
+    cache_dir: Annotated[File, typer.Option(help="Prepared scans of runs. Default: a folder that is deleted.")] = None,
+    config: Config = None,
+    assignments: Assignments = None,
+    json_: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Show what the network sees: a few scans as read, prepared, and changed at random. Nothing is trained.
+
+    Example: medres preview scans/ --arch resnet50 --html preview.html
+    """
+    options = {key: value for key, value in locals().items() if key not in {*_SHARED, "html"}}
+
+    def work() -> Any:
+        from medres import workflows
+        from medres.config import PreviewConfig
+
+        settings = PreviewConfig.build(file=config, assignments=tuple(assignments or ()), **options)
+        shown = workflows.run_preview(settings, html=html, progress=_progress(quiet=quiet or json_))
+        return shown.summary() if json_ else shown.screen()
+
+    _answer(work, debug=debug, as_json=json_)
+
+
+@app.command()
 def predict(
     model: Annotated[str, typer.Argument(help="A run, a bundle or models:/NAME@alias.")],
     scans: Annotated[list[Path], typer.Argument(help="Files, folders or a table of scans.")],

@@ -212,6 +212,20 @@ class FinetuneConfig(DataConfig):
         return self.model_dump(mode="json", by_alias=True)
 
 
+class PreviewConfig(FinetuneConfig):
+    """Choices of ``medres preview``: those of `FinetuneConfig`, and these.
+
+    Args:
+        arch: Backbone; what it asks of its input decides the size and the statistics.
+        scans_per_class: How many scans of each class are shown.
+        views: How many random changes of each, those of the epochs 1, 2, ...
+    """
+
+    arch: str = "resnet18"
+    scans_per_class: int = pydantic.Field(default=3, ge=1, le=50)
+    views: int = pydantic.Field(default=4, ge=0, le=50)
+
+
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, str | int | float | bool]:
     flat: dict[str, str | int | float | bool] = {}
     for key, value in values.items():

@@ -85,3 +85,16 @@ def test_every_recipe_file_is_valid() -> None:
         assert config.arch == "resnet18"
         assert path.read_text().startswith("#"), f"{path.name} opens with its command"
         assert "medres finetune --config configs/" + path.name in path.read_text()
+
+
+def test_one_magnitude_of_augmentation_is_set_by_its_path() -> None:
+    config = FinetuneConfig.build(
+        data="scans", arch="resnet18",
+        assignments=("planning.augmentation.noise=0", "planning.augmentation.blur=1.5"),
+    )  # fmt: skip
+    assert config.planning.augmentation is not None
+    assert config.planning.augmentation.magnitudes() == {"noise": 0.0, "blur": 1.5}
+    assert config.to_parameters()["planning.augmentation.blur"] == 1.5
+    switched_off = FinetuneConfig.build(data="scans", arch="resnet18", assignments=("planning.augmentation=false",))
+    assert switched_off.planning.augmentation is not None
+    assert not switched_off.planning.augmentation.enabled

@@ -23,10 +23,14 @@ _TAILS = (0.5, 99.5)
 _QUALITY = 82
 
 
-def thumbnail(image: ScanImage) -> bytes:
+def thumbnail(image: ScanImage, *, edge: int = EDGE) -> bytes:
     """Return the middle slice of a scan (its first channel) as a JPEG; axial, or the plane that was scanned.
 
     Where the scan says how it lies, the patient's right is on the left of the picture and front or head is on top.
+
+    Args:
+        image: The scan.
+        edge: Longest edge of the picture in pixels.
 
     Example:
         >>> voxels = np.arange(64.0).reshape(1, 8, 8)
@@ -34,7 +38,7 @@ def thumbnail(image: ScanImage) -> bytes:
         'ffd8'
     """
     pixels, pitch = _middle(image)
-    return _jpeg(_eight_bit(pixels), pitch)
+    return _jpeg(_eight_bit(pixels), pitch, edge)
 
 
 def _middle(image: ScanImage) -> tuple[npt.NDArray[Any], tuple[float, float]]:
@@ -78,9 +82,9 @@ def _eight_bit(pixels: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
     return np.clip(scaled * 255, 0, 255).astype(np.uint8)
 
 
-def _jpeg(pixels: npt.NDArray[np.uint8], pitch: tuple[float, float]) -> bytes:
+def _jpeg(pixels: npt.NDArray[np.uint8], pitch: tuple[float, float], edge: int) -> bytes:
     height, width = pixels.shape[0] * pitch[0], pixels.shape[1] * pitch[1]
-    scale = EDGE / max(height, width)
+    scale = edge / max(height, width)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     file = io.BytesIO()
     Image.fromarray(pixels).resize(size, Image.Resampling.BILINEAR).save(file, format="JPEG", quality=_QUALITY)

@@ -58,7 +58,7 @@ class Feed:
             return self.preprocessor.inputs(stored, device=self.device)
         if isinstance(augmenter, SliceAugmenter):
             change = _Seeded(augmenter, seeds)
-            return self.preprocessor.inputs(stored, device=self.device, change=change)
+            return augmenter.leave_out(self.preprocessor.inputs(stored, device=self.device, change=change), seeds=seeds)
         return Inputs(augmenter(self.preprocessor.inputs(stored, device=self.device).scans, seeds=seeds))
 
     def batch(self, rows: Rows, *, seeds: Sequence[int] | None = None) -> torch.Tensor:

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import pydantic
 
-from medres.planning.plan import Windows, is_orientation
+from medres.planning.plan import (
+    BlurVoxels,
+    CutAway,
+    Degrees,
+    Deviations,
+    Exponent,
+    LogGain,
+    Relative,
+    Shift,
+    Windows,
+    is_orientation,
+)  # fmt: skip
 from medres.runs.documents import Document
 
 
@@ -18,6 +29,52 @@ def _parse_orientation(value: Any) -> Any:
 
 def _parse_spacing(value: Any) -> Any:
     return () if value == "none" else value
+
+
+def _parse_switch(value: Any) -> Any:
+    if isinstance(value, bool):
+        return {"enabled": value}
+    if value is None or isinstance(value, (dict, AugmentationWishes)):
+        return value
+    raise ValueError("must be false, or magnitudes such as {noise: 0, blur: 1}")
+
+
+class AugmentationWishes(Document):
+    """Wishes for the random changes: ``--set planning.augmentation.<key>=<value>``.
+
+    Args:
+        enabled: False switches all off; ``planning.augmentation=false`` says the same.
+        rotation_degrees: This and the others are fields of `medres.planning.plan.Augmentation`; None lets the planner
+            choose.
+
+    Example:
+        >>> wishes = PlanOverrides.from_mapping({"augmentation": {"noise": 0, "blur": 1}}).augmentation
+        >>> wishes.magnitudes()
+        {'noise': 0.0, 'blur': 1.0}
+    """
+
+    enabled: bool = True
+    rotation_degrees: Degrees | None = None
+    scale: Relative | None = None
+    translation: Shift | None = None
+    brightness: Deviations | None = None
+    contrast: Relative | None = None
+    noise: Deviations | None = None
+    crop: CutAway | None = None
+    blur: BlurVoxels | None = None
+    gamma: Exponent | None = None
+    bias_field: LogGain | None = None
+    slice_dropout: Relative | None = None
+
+    @pydantic.model_validator(mode="after")
+    def _check(self) -> Self:
+        if not self.enabled and self.magnitudes():
+            raise ValueError(f"enabled is false, but {', '.join(self.magnitudes())} is set")
+        return self
+
+    def magnitudes(self) -> dict[str, float]:
+        """Return what was wished for, by name."""
+        return {name: value for name, value in self if name != "enabled" and value is not None}
 
 
 class PlanOverrides(Document):
@@ -33,7 +90,7 @@ class PlanOverrides(Document):
         windows: CT windows, by name or as [low, high] in HU; each becomes one channel.
         scheme: Intensity scheme.
         scale_range: [low, high] that the scheme ``scaled`` maps to [0, 1].
-        augmentation: False switches all random changes off.
+        augmentation: Magnitudes of random changes; False switches all of them off. See `AugmentationWishes`.
         flip_axes: Axes that may be mirrored, 0 = D (or H in 2D); [] for none.
         batch_size: Samples a step.
         precision: Arithmetic of training; ``fp16`` needs a GPU.
@@ -55,7 +112,7 @@ class PlanOverrides(Document):
     windows: Windows | None = None
     scheme: Literal["hu_windows", "robust_zscore", "scaled"] | None = None
     scale_range: tuple[float, float] | None = None
-    augmentation: bool | None = None
+    augmentation: Annotated[AugmentationWishes | None, pydantic.BeforeValidator(_parse_switch)] = None
     flip_axes: tuple[Annotated[int, pydantic.Field(ge=0, le=2)], ...] | None = None
     batch_size: int | None = pydantic.Field(default=None, ge=1)
     precision: Literal["fp32", "bf16", "fp16"] | None = None

@@ -94,8 +94,21 @@ class Intensity(Document):
         return tuple(CT_WINDOWS_HU[window] if isinstance(window, str) else window for window in self.windows_hu)
 
 
+#: Magnitudes of random changes and what they may be; `medres.planning.overrides` has the same.
+Degrees = Annotated[float, pydantic.Field(ge=0, le=180)]
+Relative = Annotated[float, pydantic.Field(ge=0, lt=1)]
+Deviations = Annotated[float, pydantic.Field(ge=0)]
+Shift = Annotated[float, pydantic.Field(ge=0, le=0.5)]
+CutAway = Annotated[float, pydantic.Field(ge=0, le=0.9)]
+BlurVoxels = Annotated[float, pydantic.Field(ge=0, le=5)]
+Exponent = Annotated[float, pydantic.Field(ge=0, le=4)]
+LogGain = Annotated[float, pydantic.Field(ge=0, le=1)]
+
+
 class Augmentation(Document):
-    """Random changes that leave the diagnosis as it is. All magnitudes are the largest that is drawn.
+    """Random changes that leave the diagnosis as it is. All magnitudes are the largest that is drawn; 0 is off.
+
+    What each one stands for: docs/concepts/augmentation.md. Fields that an older ``plan.yaml`` lacks are off.
 
     Args:
         flip_axes: Spatial axes of the network's input that may be mirrored, 0 = D (or H in 2D). Slices (2.5D) are
@@ -106,15 +119,26 @@ class Augmentation(Document):
         brightness: Shift in units of the input's standard deviation.
         contrast: Relative gain.
         noise: Standard deviation of additive Gaussian noise in units of the input's standard deviation.
+        crop: Share of each side that a random window leaves out; the window then fills the input.
+        blur: Standard deviation of a Gaussian blur in voxels, along the axis of the smallest ones; the same number of
+            mm along the others.
+        gamma: Exponents from 1 / (1 + gamma) to 1 + gamma, on each channel from its darkest to its brightest voxel.
+        bias_field: Largest relative change of a smooth multiplicative field, as its logarithm: 0.2 = -18 % to +22 %.
+        slice_dropout: Share of a scan's slices that the network is not shown; in 2.5D only.
     """
 
     flip_axes: tuple[int, ...] = ()
-    rotation_degrees: float = pydantic.Field(default=10.0, ge=0, le=180)
-    scale: float = pydantic.Field(default=0.1, ge=0, lt=1)
-    translation: float = pydantic.Field(default=0.05, ge=0, le=0.5)
-    brightness: float = pydantic.Field(default=0.1, ge=0)
-    contrast: float = pydantic.Field(default=0.1, ge=0, lt=1)
-    noise: float = pydantic.Field(default=0.05, ge=0)
+    rotation_degrees: Degrees = 10.0
+    scale: Relative = 0.1
+    translation: Shift = 0.05
+    brightness: Deviations = 0.1
+    contrast: Relative = 0.1
+    noise: Deviations = 0.05
+    crop: CutAway = 0.0
+    blur: BlurVoxels = 0.0
+    gamma: Exponent = 0.0
+    bias_field: LogGain = 0.0
+    slice_dropout: Relative = 0.0
 
 
 class Plan(Document):
@@ -196,6 +220,8 @@ class Plan(Document):
             raise ValueError("slicewise (2.5D) reads volumes: spatial_dims must be 3")
         if self.slicewise and 0 in self.augmentation.flip_axes:
             raise ValueError("augmentation.flip_axes must be 1 (H) or 2 (W): slices are changed in their plane only")
+        if self.augmentation.slice_dropout and not self.slicewise:
+            raise ValueError("augmentation.slice_dropout leaves out slices, and slicewise is false")
         if self.neighbours > 1 and not self.slicewise:
             raise ValueError(f"neighbours is {self.neighbours}, but slicewise is false")
         if self.in_channels % self.neighbours:

@@ -1,48 +1,30 @@
-"""`Augmenter`: random changes of a batch on its device, each sample's from its own seed."""
+"""`Augmenter`: random changes of a batch on its device, each sample's from its own seed.
+
+In the order in which they come about: the patient lies another way (one affine interpolation), the scanner is less
+sharp (blur), its coils shade the image (bias field), tissues differ more or less (gamma, contrast, brightness), and its
+receiver adds noise.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from medres.planning.plan import Augmentation, Plan
+from medres.preprocessing.blurring import gaussian_blur
+from medres.preprocessing.draws import Draws, draw
+from medres.preprocessing.shading import log_fields, shade
+from medres.preprocessing.stacks import Inputs
 from medres.preprocessing.warping import Float64, rotation_matrices, sampling_matrices, warp
 
-#: Uniform numbers a sample: 3 angles, 1 zoom, 3 shifts, 3 flips, contrast, brightness, noise.
-_NUMBERS = 13
-
-
-@dataclass(frozen=True, kw_only=True)
-class Draws:
-    """What was drawn for each sample of a batch.
-
-    Args:
-        radians: Angles, ``(B, 3)`` about D, H, W or ``(B, 1)`` in the plane.
-        zooms: ``(B,)``; above 1 the content grows.
-        shifts: ``(B, dims)`` as a fraction of the input's size.
-        flips: ``(B, dims)``.
-        gains: ``(B,)``; contrast about the sample's mean.
-        brightness: ``(B,)`` in standard deviations of the sample.
-        noise: ``(B,)``; standard deviation of the noise in those of the sample.
-        noise_seeds: ``(B,)``; below 2**32.
-    """
-
-    radians: Float64
-    zooms: Float64
-    shifts: Float64
-    flips: npt.NDArray[np.bool_]
-    gains: Float64
-    brightness: Float64
-    noise: Float64
-    noise_seeds: npt.NDArray[np.int64]
+_NO_SPREAD = 1e-12
 
 
 class Augmenter:
-    """Change every sample of a batch at random: one affine interpolation, then contrast, brightness and noise.
+    """Change every sample of a batch at random: one affine interpolation, then its intensities.
 
     What happens to a sample depends on its seed alone, not on the batch, the device or the worker. All
     magnitudes are uniform up to those of the plan.
@@ -50,7 +32,8 @@ class Augmenter:
     Args:
         augmentation: The magnitudes.
         spatial_dims: 2 or 3.
-        spacing_mm: Of the input's voxels, so that rotations turn anatomy and not voxels; None: cubes.
+        spacing_mm: Of the input's voxels, so that rotations turn anatomy and not voxels, and a blur is as wide in mm
+            along each axis; None: cubes.
 
     Example:
         >>> still = Augmentation(rotation_degrees=0, scale=0, translation=0, brightness=0, contrast=0, noise=0)
@@ -77,54 +60,51 @@ class Augmenter:
         if batch.ndim != self.spatial_dims + 2 or len(seeds) != len(batch):
             raise ValueError(f"{len(seeds)} seeds for a {self.spatial_dims}D batch {tuple(batch.shape)}")
         draws = self.draw(seeds)
-        return self._change_intensity(self._move(batch, draws), draws)
+        return self.change_intensity(self.move(batch, draws), draws)
 
     def draw(self, seeds: Sequence[int]) -> Draws:
         """Return what the seeds stand for (Philox, one stream a seed)."""
-        streams = [np.random.Generator(np.random.Philox(int(seed))) for seed in seeds]
-        uniform = np.array([stream.random(_NUMBERS) for stream in streams]).reshape(-1, _NUMBERS)
-        noise_seeds = np.array([stream.integers(2**32) for stream in streams], dtype=np.int64)
-        dims, most = self.spatial_dims, self.augmentation
-        signed = 2 * uniform - 1
-        return Draws(
-            radians=np.deg2rad(most.rotation_degrees) * signed[:, : 3 if dims == 3 else 1],
-            zooms=1 + most.scale * signed[:, 3],
-            shifts=most.translation * signed[:, 4 : 4 + dims],
-            flips=(uniform[:, 7 : 7 + dims] < 0.5) & np.isin(np.arange(dims), most.flip_axes),
-            gains=1 + most.contrast * signed[:, 10],
-            brightness=most.brightness * signed[:, 11],
-            noise=most.noise * uniform[:, 12],
-            noise_seeds=noise_seeds,
-        )
+        return draw(self.augmentation, seeds, spatial_dims=self.spatial_dims)
 
-    def _move(self, batch: torch.Tensor, draws: Draws) -> torch.Tensor:
+    def move(self, batch: torch.Tensor, draws: Draws) -> torch.Tensor:
+        """Return a copy of ``batch (B, C, *spatial)`` that is turned, zoomed, shifted, cropped and mirrored."""
         most = self.augmentation
-        if not (most.rotation_degrees or most.scale or most.translation):
+        if not (most.rotation_degrees or most.scale or most.translation or most.crop):
             return _mirror(batch, draws.flips)
         extent = [size * step for size, step in zip(batch.shape[2:], self._spacing, strict=True)]
         matrices, offsets = sampling_matrices(
             rotation_matrices(draws.radians),
-            zooms=draws.zooms,
+            zooms=draws.zooms / draws.windows,
             flips=draws.flips,
             shifts=draws.shifts,
             extent=extent,
         )
-        return warp(batch, matrices, offsets)
+        # a window of half the size has its middle at most a quarter of the size from the middle
+        return warp(batch, matrices, offsets + draws.places * (1 - draws.windows)[:, None])
 
-    def _change_intensity(self, batch: torch.Tensor, draws: Draws) -> torch.Tensor:
-        """Change ``batch`` in place: it is a copy already."""
-        most = self.augmentation
-        if not (most.contrast or most.brightness or most.noise):
-            return batch
+    def change_intensity(self, batch: torch.Tensor, draws: Draws) -> torch.Tensor:
+        """Change the values of ``batch (B, C, ..., *spatial)``, which is a copy already: in place where it can be."""
+        most, spatial = self.augmentation, tuple(batch.shape[-self.spatial_dims :])
+        if most.blur:
+            batch = gaussian_blur(batch, draws.blur[:, None] * min(self._spacing) / np.array(self._spacing))
+        if most.bias_field:
+            field = log_fields(spatial, draws.shading_shape, largest=draws.shading, device=batch.device)
+            batch = shade(batch, field)
+        if most.gamma:
+            batch = _bend(batch, draws.gammas)
+        if most.contrast or most.brightness or most.noise:
+            batch = self._rescale(batch, draws)
+        return batch
+
+    def _rescale(self, batch: torch.Tensor, draws: Draws) -> torch.Tensor:
         mean = _per_sample(batch).mean(dim=1)
         spread = (_per_sample(batch) - mean[:, None]).square_().mean(dim=1).sqrt()
         gains, brightness, noise = (
-            torch.tensor(values, dtype=torch.float32, device=batch.device)
-            for values in (draws.gains, draws.brightness, draws.noise)
+            _on_device(values, batch.device) for values in (draws.gains, draws.brightness, draws.noise)
         )
         changed = _per_sample(batch).mul_(gains[:, None])
         changed.add_((mean * (1 - gains) + brightness * spread)[:, None])
-        if most.noise:
+        if self.augmentation.noise:
             changed.addcmul_(_noise(changed, draws.noise_seeds), (noise * spread)[:, None])
         return changed.reshape(batch.shape)
 
@@ -136,6 +116,25 @@ def _mirror(batch: torch.Tensor, flips: npt.NDArray[np.bool_]) -> torch.Tensor:
         if len(chosen):
             out[chosen] = out[chosen].flip(axis + 2)
     return out
+
+
+def _bend(batch: torch.Tensor, gammas: Float64) -> torch.Tensor:
+    """Apply the curve ``x ** gamma`` in place to each channel, from its darkest to its brightest voxel.
+
+    These two stay where they are, whatever the sign of the values, and the order of voxels is kept. Since the curve
+    goes with the channel's own range, it is the same before and after the channel was scaled to other statistics.
+    """
+    values = batch.flatten(2)
+    darkest, brightest = (bound[:, :, None] for bound in torch.aminmax(values, dim=2))
+    span = brightest - darkest
+    values.sub_(darkest).div_(span.clamp(min=_NO_SPREAD)).clamp_(0, 1)
+    # the logarithm of 0 is -inf, and its exponential 0 again; `pow` with a tensor as exponent takes 4 times as long
+    values.log_().mul_(_on_device(gammas, batch.device)[:, None, None]).exp_()
+    return values.mul_(span).add_(darkest).reshape(batch.shape)
+
+
+def _on_device(values: Float64, device: torch.device) -> torch.Tensor:
+    return torch.tensor(values, dtype=torch.float32, device=device)
 
 
 def _per_sample(batch: torch.Tensor) -> torch.Tensor:
@@ -183,10 +182,33 @@ class SliceAugmenter:
         """
         out = torch.zeros(stacks.shape, dtype=stacks.dtype, device=stacks.device)
         for row, (seed, count) in enumerate(zip(seeds, counts, strict=True)):
-            own = stacks[row, :, :count]
-            changed = self._plane(own.reshape(1, -1, *own.shape[2:]), seeds=[seed])
-            out[row, :, :count] = changed.reshape(own.shape)
+            # scan by scan: padding is not computed, and each has many slices
+            own, draws = stacks[row : row + 1, :, :count], self.draw([seed])
+            moved = self._plane.move(own.flatten(1, 2), draws).reshape(own.shape)
+            out[row, :, :count] = self._plane.change_intensity(moved, draws)[0]
         return out
+
+    def draw(self, seeds: Sequence[int]) -> Draws:
+        """Return what the seeds stand for; axes are those of the plane, 0 = H."""
+        return self._plane.draw(seeds)
+
+    def leave_out(self, inputs: Inputs, *, seeds: Sequence[int]) -> Inputs:
+        """Take slices out of the mask: they are not computed and have no weight. At least one of a scan stays.
+
+        They still stand beside their neighbours, whose channels they are.
+
+        Args:
+            inputs: Of a batch.
+            seeds: One a scan.
+        """
+        if inputs.slice_mask is None or not self.augmentation.slice_dropout:
+            return inputs
+        draws, masks = self.draw(seeds), inputs.slice_mask.cpu().numpy().copy()
+        for mask, share, seed in zip(masks, draws.left_out, draws.slice_seeds, strict=True):
+            there = np.flatnonzero(mask)
+            order = np.random.Generator(np.random.Philox(int(seed))).permutation(len(there))
+            mask[there[order[: int(share * len(there))]]] = False  # the share is below 1
+        return inputs._replace(slice_mask=torch.from_numpy(masks).to(inputs.slice_mask.device))
 
 
 def make_augmenter(plan: Plan) -> Augmenter | SliceAugmenter:

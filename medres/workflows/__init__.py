@@ -18,6 +18,8 @@ _HOMES = {
     "track_sync": "medres.workflows.registry",
     "inspect": "medres.workflows.inspection",
     "run_inspect": "medres.workflows.inspection",
+    "preview": "medres.workflows.previewing",
+    "run_preview": "medres.workflows.previewing",
     "fetch_weights": "medres.workflows.weights",
     "archs": "medres.workflows.catalogue",
     "phantoms": "medres.workflows.catalogue",

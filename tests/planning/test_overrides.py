@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from medres.errors import ConfigError
-from medres.planning.overrides import PlanOverrides
+from medres.planning.overrides import AugmentationWishes, PlanOverrides
+from medres.planning.plan import Augmentation
 
 GOOD: tuple[tuple[dict[str, Any], str, Any], ...] = (
     ({"windows": "lung"}, "windows", ("lung",)),
@@ -14,6 +15,8 @@ GOOD: tuple[tuple[dict[str, Any], str, Any], ...] = (
     ({"spacing_mm": [1, 2, 3]}, "spacing_mm", (1.0, 2.0, 3.0)),
     ({"orientation": "none"}, "orientation", "none"),
     ({"flip_axes": []}, "flip_axes", ()),
+    ({"augmentation": False}, "augmentation", AugmentationWishes(enabled=False)),
+    ({"augmentation": {"noise": 0}}, "augmentation", AugmentationWishes(noise=0)),
 )  # fmt: skip
 
 
@@ -36,6 +39,11 @@ BAD: tuple[tuple[dict[str, Any], str], ...] = (
     ({"flip_axes": [3]}, r"flip_axes\.0"),
     ({"modality": "PET"}, "modality"),
     ({"batchsize": 3}, "batchsize: unknown key"),
+    ({"augmentation": 3}, "must be false, or magnitudes"),
+    ({"augmentation": {"nois": 0}}, r"augmentation\.nois: unknown key"),
+    ({"augmentation": {"noise": -1}}, r"augmentation\.noise"),
+    ({"augmentation": {"contrast": 1}}, r"augmentation\.contrast"),
+    ({"augmentation": {"enabled": False, "noise": 1, "blur": 1}}, "enabled is false, but noise, blur is set"),
 )  # fmt: skip
 
 
@@ -43,3 +51,18 @@ BAD: tuple[tuple[dict[str, Any], str], ...] = (
 def test_what_is_refused_is_named(values: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         PlanOverrides.from_mapping(values)
+
+
+def test_wishes_have_the_fields_and_the_limits_of_the_plan() -> None:
+    wishes = {name: field for name, field in AugmentationWishes.model_fields.items() if name != "enabled"}
+    fields = {name: field for name, field in Augmentation.model_fields.items() if name != "flip_axes"}
+    assert set(wishes) == set(fields)
+    for name in fields:
+        for value in (-0.001, 0, 0.5, 0.501, 0.9, 0.901, 1, 1.001, 4.001, 5.001, 180, 180.001):
+            outcomes = []
+            for document in (AugmentationWishes, Augmentation):
+                try:
+                    outcomes.append(getattr(document.from_mapping({name: value}), name))
+                except ConfigError:
+                    outcomes.append(None)
+            assert outcomes[0] == outcomes[1], (name, value)

@@ -58,6 +58,11 @@ BAD: tuple[tuple[dict[str, Any], str], ...] = (
     ({"intensity": {"scheme": "hu_windows", "windows_hu": [["a", 3], "lung"]}}, "must be a name"),
     ({"augmentation": {"flip_axes": [3]}}, "below 3"),
     ({"augmentation": {"rotation_degrees": -1}}, "rotation_degrees"),
+    ({"augmentation": {"crop": 0.95}}, "crop"),
+    ({"augmentation": {"blur": 5.5}}, "blur"),
+    ({"augmentation": {"gamma": -0.1}}, "gamma"),
+    ({"augmentation": {"bias_field": 1.5}}, "bias_field"),
+    ({"augmentation": {"slice_dropout": 0.1}}, "slicewise is false"),
     ({"batch_size": 0}, "batch_size"),
     ({"colour": "red"}, "colour: unknown key"),
 )  # fmt: skip
@@ -67,3 +72,9 @@ BAD: tuple[tuple[dict[str, Any], str], ...] = (
 def test_what_cannot_be_is_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         plan_with(**changes)
+
+
+def test_a_plan_that_was_written_before_a_change_existed_has_it_off() -> None:
+    old = ("rotation_degrees", "scale", "translation", "brightness", "contrast", "noise")
+    written = plan_with(augmentation={"flip_axes": [2], **dict.fromkeys(old, 0.2)}).augmentation
+    assert {name for name, value in written if value} == {"flip_axes", *old}

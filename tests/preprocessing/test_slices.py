@@ -15,7 +15,7 @@ from medres.planning.plan import Augmentation, Plan
 from medres.preprocessing.augmentation import Augmenter, SliceAugmenter, make_augmenter
 from medres.preprocessing.packed import PackedCache
 from medres.preprocessing.preprocessor import Preprocessor
-from medres.preprocessing.stacks import pad_stacks, slice_mask, with_neighbours
+from medres.preprocessing.stacks import Inputs, pad_stacks, slice_mask, with_neighbours
 from tests.preprocessing.examples import INTENSITIES, affine_of, make_image, make_plan, smooth_scan
 
 _DTYPES = {"hu_windows": np.int16, "robust_zscore": np.uint16, "scaled": np.uint8}
@@ -240,6 +240,68 @@ def test_what_happens_to_a_scan_depends_on_its_seed_and_its_slices_alone() -> No
     assert torch.equal(augmenter(stacks[:1, :, :4], seeds=[7], counts=[4]), together[:1, :, :4])
 
 
+STRONGER = STRONG.model_copy(
+    update={"brightness": 0.3, "contrast": 0.3, "noise": 0.2, "crop": 0.3, "blur": 1.5, "gamma": 0.6, "bias_field": 0.4}
+)
+
+
+def test_every_change_of_a_scan_depends_on_its_seed_and_its_slices_alone() -> None:
+    augmenter = SliceAugmenter(STRONGER)
+    stacks = torch.rand(3, 2, 6, 14, 16) - 0.3
+    before = stacks.clone()
+    together = augmenter(stacks, seeds=[7, 8, 7], counts=[4, 6, 1])
+    assert torch.equal(stacks, before)
+    assert torch.isfinite(together).all()
+    stacks[0, :, 4:] = torch.nan  # what stands in the padding is not looked at
+    assert torch.equal(augmenter(stacks, seeds=[7, 8, 7], counts=[4, 6, 1]), together)
+    for row, (seed, count) in enumerate(((7, 4), (8, 6), (7, 1))):
+        alone = augmenter(stacks[row : row + 1, :, :count], seeds=[seed], counts=[count])
+        assert torch.equal(alone, together[row : row + 1, :, :count])
+        assert not together[row, :, count:].any()
+
+
+@pytest.mark.parametrize("change", ["blur", "gamma", "bias_field", "crop", "contrast"])
+def test_slices_that_show_the_same_still_do(change: str) -> None:
+    still = Augmentation(rotation_degrees=0, scale=0, translation=0, brightness=0, contrast=0, noise=0)
+    stack = (torch.rand(1, 2, 1, 14, 16) - 0.5).expand(1, 2, 5, 14, 16).contiguous()
+    changed = SliceAugmenter(still.model_copy(update={change: 0.5}))(stack, seeds=[3], counts=[5])
+    assert not torch.allclose(changed, stack, atol=1e-3)
+    torch.testing.assert_close(changed, changed[:, :, :1].expand_as(changed), atol=1e-5, rtol=0)
+
+
+def test_a_flat_stack_stays_as_it_is() -> None:
+    flat = torch.full((1, 2, 5, 14, 16), -2.5)
+    torch.testing.assert_close(SliceAugmenter(STRONGER)(flat, seeds=[3], counts=[5]), flat, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.99])
+def test_slices_are_left_out_up_to_their_share_and_one_stays(share: float) -> None:
+    augmenter = SliceAugmenter(Augmentation(slice_dropout=share))
+    counts = torch.tensor([1, 2, 20, 20, 7] * 40)
+    inputs = Inputs(torch.rand(200, 20, 1, 1, 1), slice_mask(counts, 20))
+    seeds = list(range(200))
+    thinned = augmenter.leave_out(inputs, seeds=seeds)
+    assert thinned.scans is inputs.scans
+    assert thinned.slice_mask is not None
+    left, there = thinned.slice_mask.sum(1), inputs.slice_mask.sum(1)  # type: ignore[union-attr]
+    assert not (thinned.slice_mask & ~inputs.slice_mask).any()  # type: ignore[operator]
+    assert (left >= 1).all()
+    drawn = augmenter.draw(seeds).left_out
+    assert (there - left).tolist() == [int(some * int(count)) for some, count in zip(drawn, there, strict=True)]
+    assert bool((left < there).any()) == (share > 0)
+    again = augmenter.leave_out(Inputs(inputs.scans[3:5, :7], inputs.slice_mask[3:5, :20]), seeds=seeds[3:5])  # type: ignore[index]
+    assert torch.equal(again.slice_mask, thinned.slice_mask[3:5])  # type: ignore[arg-type]
+
+
+def test_every_slice_may_be_left_out() -> None:
+    inputs = Inputs(torch.rand(400, 6, 1, 1, 1), slice_mask(torch.full((400,), 6), 6))
+    mask = SliceAugmenter(Augmentation(slice_dropout=0.9)).leave_out(inputs, seeds=range(400)).slice_mask
+    assert mask is not None
+    shares = mask.float().mean(0)
+    assert shares.max() - shares.min() < 0.12
+    assert 0.5 < shares.mean() < 0.75
+
+
 def test_a_slice_looks_the_same_beside_its_neighbour() -> None:
     plan = _three_neighbours("scaled").model_copy(
         update={"augmentation": Augmentation(flip_axes=(2,), noise=0.3, contrast=0.3)}
@@ -265,6 +327,8 @@ def test_a_slice_looks_the_same_beside_its_neighbour() -> None:
         ({"spacing_mm": (5.0, 1.0, 1.0)}, "2 positive numbers in mm, order H,W"),
         ({"shape": (14, 16)}, "3 positive sizes"),
         ({"augmentation": {"flip_axes": (0,)}}, "in their plane only"),
+        ({"augmentation": {"slice_dropout": 1.0}}, "slice_dropout"),
+        ({"slicewise": False, "spacing_mm": None, "augmentation": {"slice_dropout": 0.1}}, "slicewise is false"),
         ({"slicewise": False, "spacing_mm": None, "neighbours": 3, "in_channels": 3}, "slicewise is false"),
         ({"neighbours": 3, "in_channels": 4}, "do not divide"),
         ({"neighbours": 2, "in_channels": 2}, "neighbours"),

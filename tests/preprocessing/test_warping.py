@@ -92,6 +92,24 @@ def test_agrees_with_scipy(shape: tuple[int, ...], spacing: float) -> None:
     assert np.allclose(ours[0, 0].numpy(), reference, atol=1e-4)
 
 
+@pytest.mark.parametrize("flips", [(), (0,), (1,)])
+@pytest.mark.parametrize(("shape", "axis"), [(SHAPES[0], 0), *((SHAPES[1], axis) for axis in range(3))])
+def test_agrees_with_monai(shape: tuple[int, ...], axis: int, flips: tuple[int, ...]) -> None:
+    from monai.transforms import Affine, Flip
+
+    dims, shift = len(shape), np.random.default_rng(2).uniform(-0.1, 0.1, size=len(shape))
+    zoom, degrees = 1.2, [23.0 if about == axis else 0.0 for about in range(1 if dims == 2 else 3)]
+    batch = noise(shape, number=1, channels=2)
+    ours = moved(batch, degrees=tuple(degrees), zoom=zoom, flips=flips, shift=tuple(shift))
+    # MONAI turns W to H about D, and H to D about W, where ours turns H to W and D to H
+    turns = np.deg2rad(degrees) * (-1 if dims == 2 else np.array([-1, 1, -1]))
+    theirs, _ = Affine(
+        rotate_params=turns.tolist(), translate_params=(-shift * np.array(shape) / zoom).tolist(),
+        scale_params=[1 / zoom] * dims, mode="bilinear", padding_mode="border", image_only=False,
+    )(Flip(flips)(batch[0]) if flips else batch[0])  # fmt: skip
+    torch.testing.assert_close(ours[0], torch.as_tensor(theirs), atol=1e-4, rtol=0)
+
+
 def test_rotations_agree_with_scipy() -> None:
     degrees = np.random.default_rng(0).uniform(-180, 180, size=(20, 3))
     # about D, then H, then W; ours turns H to D where a right-handed rotation about W turns D to H, and so on

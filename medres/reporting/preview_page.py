@@ -1,0 +1,53 @@
+"""The page of ``medres preview``: the choices with their reasons, then each scan on its way into the network.
+
+Self-contained: no script, no font, image or style from elsewhere. Local only: it holds paths, ids and pictures, and
+says so on top.
+"""
+
+from __future__ import annotations
+
+import base64
+import time
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+
+from medres._version import __version__
+from medres.reporting.preview import Preview
+from medres.reporting.wording import plan_rows
+from medres.runs.atomic import atomic_write_text
+
+
+def write_preview(preview: Preview, path: Path) -> Path:
+    """Write the page and return its path.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
+    atomic_write_text(path, render_preview(preview))
+    return path
+
+
+def render_preview(preview: Preview) -> str:
+    """Return the page."""
+    return _template().render(
+        name=preview.data.name or str(preview.data),
+        version=__version__,
+        written=time.strftime("%Y-%m-%d %H:%M"),
+        preview=preview,
+        plan_rows=plan_rows(preview.plan),
+    )
+
+
+def _template() -> Template:
+    environment = Environment(
+        loader=PackageLoader("medres.reporting"), autoescape=True,
+        undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    environment.filters["picture"] = _data_uri
+    return environment.get_template("preview.html.j2")
+
+
+def _data_uri(content: bytes) -> str:
+    kind = "png" if content.startswith(b"\x89PNG") else "jpeg"
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}"
