@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from medres.config import FinetuneConfig
 from medres.data.sample import sample_key
-from medres.finetuning.feed import Feed
+from medres.finetuning.feed import Feed, Rows
 from medres.finetuning.inference import memory_format
 from medres.finetuning.machine import choose_device, machine_facts
 from medres.finetuning.recipes import build_recipe, choose_recipe, default_epochs, describe_recipe
@@ -110,13 +111,24 @@ def _choose_stages(
     return recipe, why, build_recipe(recipe, epochs=epochs)
 
 
-def make_feed(config: FinetuneConfig, study: Study, design: Design, progress: Progress) -> Feed:
-    """Prepare every scan that was not prepared before, and return the way to them."""
+def make_feed(
+    config: FinetuneConfig, study: Study, design: Design, progress: Progress, *, rows: Rows | None = None
+) -> Feed:
+    """Prepare every scan that was not prepared before, and return the way to them.
+
+    Args:
+        config: Where prepared scans are kept.
+        study: The data.
+        design: Plan and device.
+        progress: Shows scans.
+        rows: Those that are prepared; None = all. In the feed rows keep their numbers.
+    """
     preprocessor = Preprocessor(design.plan)
     keys = tuple(sample_key(scan, study.survey.statistics[scan.sample_id]) for scan in study.table)
+    wanted = np.arange(len(study.table)) if rows is None else rows
     cache = prepare_table(
-        study.table, preprocessor=preprocessor, cache_dir=config.cache_folder, images=study.survey.images, keys=keys,
-        progress=progress,
+        study.table.subset(wanted), preprocessor=preprocessor, cache_dir=config.cache_folder,
+        images=study.survey.images, keys=[keys[row] for row in wanted], progress=progress,
     )  # fmt: skip
     augmenter = make_augmenter(design.plan)
     return Feed(cache=cache, keys=keys, preprocessor=preprocessor, augmenter=augmenter, device=design.device)

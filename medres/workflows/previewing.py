@@ -14,15 +14,12 @@ import numpy.typing as npt
 from medres.config import PreviewConfig
 from medres.data.checks.about import place_of
 from medres.data.image import ScanImage
-from medres.data.sample import read_sample, sample_key
+from medres.data.sample import read_sample
 from medres.data.thumbnails import thumbnail
 from medres.errors import ConfigError, OutputError
-from medres.finetuning.feed import Feed, Rows, augmentation_seeds
+from medres.finetuning.feed import Feed, Rows
 from medres.models.names import require_arch
 from medres.planning.choice import times
-from medres.preprocessing.augmentation import make_augmenter
-from medres.preprocessing.cache import prepare_table
-from medres.preprocessing.preprocessor import Preprocessor
 from medres.preprocessing.stacks import Inputs
 from medres.reporting.drawn import drawn_words
 from medres.reporting.input_pictures import Shown, shown_as
@@ -31,7 +28,7 @@ from medres.reporting.preview_page import write_preview
 from medres.runs.atomic import require_writable
 from medres.runs.folder import RunFolder
 from medres.runs.progress import Progress, Silent
-from medres.workflows.design import Design, make_design
+from medres.workflows.design import Design, make_design, make_feed
 from medres.workflows.study import Study, read_study
 
 #: Longest edge of the picture of a scan as it was read.
@@ -100,11 +97,11 @@ def _plan_file(plan: Path | None) -> Path | None:
 
 def _make_preview(config: PreviewConfig, folder: RunFolder, progress: Progress) -> Preview:
     require_writable(folder.path)
-    study = read_study(config, folder, progress)
+    study = read_study(config, progress)
     design = make_design(config, study, folder, Silent())  # its notes name a file that will be gone
     progress.note(f"plan: {design.plan.dims:g}D {design.plan.modality}, weights: {design.weights_source}")
     rows = _chosen_rows(study, config.scans_per_class)
-    feed = _make_feed(config, study, design, rows, progress)
+    feed = make_feed(config, study, design, progress, rows=rows)
     views = config.views if config.optimisation.augment else 0
     if views < config.views:
         progress.note("optimisation.augment is false: scans are not changed in training")
@@ -125,18 +122,6 @@ def _chosen_rows(study: Study, per_class: int) -> Rows:
         places = np.unique(np.linspace(0, len(own) - 1, min(per_class, len(own))).round().astype(int))
         chosen.append(own[places])
     return np.concatenate(chosen)
-
-
-def _make_feed(config: PreviewConfig, study: Study, design: Design, rows: Rows, progress: Progress) -> Feed:
-    """Prepare the chosen scans alone; rows keep the numbers of the whole table, which their seeds depend on."""
-    preprocessor = Preprocessor(design.plan)
-    keys = tuple(sample_key(scan, study.survey.statistics[scan.sample_id]) for scan in study.table)
-    cache = prepare_table(
-        study.table.subset(rows), preprocessor=preprocessor, cache_dir=config.cache_folder,
-        images=study.survey.images, keys=[keys[row] for row in rows], progress=progress,
-    )  # fmt: skip
-    augmenter = make_augmenter(design.plan)
-    return Feed(cache=cache, keys=keys, preprocessor=preprocessor, augmenter=augmenter, device=design.device)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,7 +149,7 @@ class _Drawing:
 
     def _changed(self, row: int, shown: Shown) -> Iterator[View]:
         for epoch in range(1, self.num_views + 1):
-            seeds = augmentation_seeds(np.array([row]), seed=self.seed, epoch=epoch)
+            seeds = self.feed.seeds(np.array([row]), seed=self.seed, epoch=epoch)
             inputs = self.feed.inputs(np.array([row]), seeds=seeds)
             changes = drawn_words(self.design.plan, self.feed.augmenter.draw(seeds), 0)
             yield self._view(inputs, shown, epoch=epoch, seed=seeds[0], changes=changes)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import signal
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,10 +30,10 @@ from tests.finetuning.conftest import Cohort
 
 RECIPES = {
     "linear-probe": build_recipe("linear-probe", epochs=4),
-    "lp-ft": build_recipe("lp-ft", epochs=3),
-    "gradual": build_recipe("gradual", epochs=6),
-    "partial": build_recipe("partial", epochs=4),
-    "full": build_recipe("full", epochs=3),
+    "lp-ft": build_recipe("lp-ft", epochs=2),
+    "gradual": build_recipe("gradual", epochs=5),
+    "partial": build_recipe("partial", epochs=2),
+    "full": build_recipe("full", epochs=2),
     # thaws, freezes again and solves in between: nothing that a named recipe does
     "odd": (
         Stage(name="a", train_from="layer3", epochs=2, lr=1e-3, views=2),
@@ -75,8 +76,8 @@ def _assert_equal(one: Path, other: Path) -> None:
         assert torch.equal(tensor, second[name]), name
 
 
-def _killed_at(write: int, monkeypatch: pytest.MonkeyPatch, train: Callable[[], object]) -> bool:
-    """Train until so many checkpoints are written and say whether that came before the end."""
+def _train_until(write: int | None, monkeypatch: pytest.MonkeyPatch, train: Callable[[], object]) -> int:
+    """Train until so many checkpoints are written (None: to the end) and return how many were."""
     original, count = Checkpoint.write, 0
 
     def counted(self: Checkpoint, path: Path) -> None:
@@ -86,33 +87,30 @@ def _killed_at(write: int, monkeypatch: pytest.MonkeyPatch, train: Callable[[], 
         if count == write:
             raise _Killed
 
-    with monkeypatch.context() as patch:
+    with monkeypatch.context() as patch, suppress(_Killed):
         patch.setattr(Checkpoint, "write", counted)
-        try:
-            train()
-        except _Killed:
-            return True
-    return False
+        train()
+    return count
 
 
 @pytest.mark.parametrize("name", list(RECIPES))
-def test_a_fold_killed_at_any_checkpoint_ends_with_the_same_bits(
+def test_a_fold_killed_at_a_checkpoint_ends_with_the_same_bits(
     cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     fold = make_folds(cohort.table, num_folds=2, seed=0).folds[0]
-    whole = _trainer(cohort, RECIPES[name]).train(fold, tmp_path / "whole")
-    kills = 0
-    for write in range(1, 20):
-        folder = tmp_path / f"killed{write}"
-        trainer = _trainer(cohort, RECIPES[name])
-        if not _killed_at(write, monkeypatch, lambda: trainer.train(fold, folder)):  # noqa: B023
-            break
-        kills += 1
-        continued = _trainer(cohort, RECIPES[name]).train(fold, folder)
-        _assert_equal(tmp_path / "whole", folder)
-        assert np.array_equal(whole.held_out_logits, continued.held_out_logits)
-        assert not (folder / CHECKPOINT_FILE).exists()
-    assert kills >= len(RECIPES[name]) + 1  # each stage, and the outcome
+
+    def train(folder: str) -> FoldOutcome:
+        return _trainer(cohort, RECIPES[name]).train(fold, tmp_path / folder)
+
+    writes = _train_until(None, monkeypatch, lambda: train("whole"))
+    epochs = sum(stage.epochs for stage in RECIPES[name])
+    assert writes == epochs + len(RECIPES[name]) + 1  # each epoch, each stage, and the outcome
+    for write in sorted({1, writes // 2, writes - 2, writes - 1, writes} - {0}):
+        assert _train_until(write, monkeypatch, lambda: train(f"killed{write}")) == write  # noqa: B023
+        continued = train(f"killed{write}")
+        _assert_equal(tmp_path / "whole", tmp_path / f"killed{write}")
+        assert np.array_equal(train("whole").held_out_logits, continued.held_out_logits)
+        assert not (tmp_path / f"killed{write}" / CHECKPOINT_FILE).exists()
 
 
 def _stopped_in_epoch(cohort: Cohort, number: int, epoch: int) -> Cohort:

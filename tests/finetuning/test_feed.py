@@ -40,7 +40,7 @@ def test_slices_are_left_out_of_the_mask_in_training_alone(tmp_path: Path) -> No
     assert still.slice_mask.sum(1).tolist() == list(COUNTS)
     left = []
     for epoch in range(1, 9):
-        seeds = augmentation_seeds(rows, seed=0, epoch=epoch)
+        seeds = augmentation_seeds([str(count) for count in COUNTS], seed=0, epoch=epoch)
         seen, unthinned = thinned.inputs(rows, seeds=seeds), whole.inputs(rows, seeds=seeds)
         assert torch.equal(seen.scans, unthinned.scans)  # neighbours still see what is left out
         assert seen.slice_mask is not None

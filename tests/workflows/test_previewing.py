@@ -14,7 +14,6 @@ import medres
 from medres.config import FinetuneConfig
 from medres.data.phantoms import write_phantoms
 from medres.errors import ConfigError, OutputError
-from medres.finetuning.feed import augmentation_seeds
 from medres.planning.plan import Plan
 from medres.reporting.preview import Preview
 from medres.runs.folder import RunFolder
@@ -52,7 +51,7 @@ def test_the_views_are_the_inputs_of_training(images: Path, tmp_path: Path) -> N
     config = FinetuneConfig.build(data=images, output=tmp_path / "runs", **OPTIONS)
     folder = RunFolder(tmp_path / "runs" / "run")
     folder.path.mkdir(parents=True)
-    study = read_study(config, folder, Silent())
+    study = read_study(config, Silent())
     design = make_design(config, study, folder, Silent())
     assert shown.plan == design.plan
     feed, ids = make_feed(config, study, design, Silent()), [scan.sample_id for scan in study.table]
@@ -60,7 +59,7 @@ def test_the_views_are_the_inputs_of_training(images: Path, tmp_path: Path) -> N
     for scan in shown.scans:
         row = np.array([ids.index(scan.sample_id)])
         for view in scan.views:
-            seeds = augmentation_seeds(row, seed=3, epoch=view.epoch) if view.epoch else None
+            seeds = feed.seeds(row, seed=3, epoch=view.epoch) if view.epoch else None
             trained = feed.batch(row, seeds=seeds)
             numbers = [trained.mean(), trained.std(correction=0), trained.min(), trained.max()]
             np.testing.assert_allclose(view.numbers, [float(number) for number in numbers], rtol=1e-4, atol=1e-5)
