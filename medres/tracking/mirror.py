@@ -14,6 +14,7 @@ from medres.tracking.failures import may_pass
 from medres.tracking.reach import without_password
 from medres.tracking.record import TrackedProcess, continued_record, save_record
 from medres.tracking.settings import mlflow_settings
+from medres.tracking.stale import end_stale_runs
 from medres.tracking.writer import RunWriter, next_batch
 
 #: Events kept for a server that is away: at 5 folds of 200 epochs, ten runs' worth, and below 10 MB.
@@ -89,6 +90,7 @@ class MlflowMirror:
         record = record.model_copy(update={"process": TrackedProcess.current()})
         save_record(folder, record)
         self._uri, self._retry_seconds = without_password(uri), retry_seconds
+        self._folder, self._uri_with_password = folder, uri
         self._writer = RunWriter(folder, uri=uri, record=record)
         self._queue: deque[Event] = deque()
         self._counts: Counter[str] = Counter()
@@ -142,6 +144,7 @@ class MlflowMirror:
 
     def _work(self) -> None:
         with mlflow_settings():
+            self._end_stale_runs()
             failures = 0
             while batch := self._wait_for_batch():
                 if self._send(batch):
@@ -150,6 +153,12 @@ class MlflowMirror:
                 failures += 1
                 if not self._pause(failures):
                     return
+
+    def _end_stale_runs(self) -> None:
+        try:
+            end_stale_runs(self._folder.path.parent, uri=self._uri_with_password, but=self._folder)
+        except Exception as error:  # they are found again at the next run; this one is told with its own events
+            self._reason = _brief(error)
 
     def _wait_for_batch(self) -> list[Event]:
         """Return the next events, or none when all is done."""

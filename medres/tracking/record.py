@@ -35,8 +35,13 @@ class TrackedProcess(Document):
 
     def runs_elsewhere(self) -> bool:
         """Return whether it is alive on this machine and is not this process."""
-        if self.host != socket.gethostname() or self.pid == os.getpid():
-            return False
+        return self.host == socket.gethostname() and self.pid != os.getpid() and self._is_alive()
+
+    def is_gone(self) -> bool:
+        """Return whether it was on this machine and is not there any more; of other machines nothing is known."""
+        return self.host == socket.gethostname() and not self._is_alive()
+
+    def _is_alive(self) -> bool:
         try:
             # the start time is read from the clock ticks of the kernel, exact to a hundredth of a second
             return abs(psutil.Process(self.pid).create_time() - self.started) < 1.0
