@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from medres.planning.plan import Plan as Plan
     from medres.preprocessing.preprocessor import Preprocessor as Preprocessor
     from medres.reporting.result import Run as Run
+    from medres.workflows.comparison import compare as compare
     from medres.workflows.finetuning import finetune as finetune
     from medres.workflows.inspection import inspect as inspect
     from medres.workflows.prediction import predict as predict
@@ -31,6 +32,7 @@ _HOMES = {
     "Predictor": "medres.deployment.predictor",
     "Preprocessor": "medres.preprocessing.preprocessor",
     "Run": "medres.reporting.result",
+    "compare": "medres.workflows.comparison",
     "create_model": "medres.models.factory",
     "finetune": "medres.workflows.finetuning",
     "freeze_to": "medres.finetuning.freezing",
@@ -45,6 +47,7 @@ __all__ = [
     "Preprocessor",
     "Run",
     "__version__",
+    "compare",
     "create_model",
     "finetune",
     "freeze_to",
