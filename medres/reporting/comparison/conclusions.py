@@ -33,10 +33,13 @@ def signed(value: float | None, *, digits: int = 3) -> str:
     """Return a difference with its sign; a dash where there is none.
 
     Example:
-        >>> signed(0.0121), signed(-0.3), signed(None)
-        ('+0.012', '-0.300', '-')
+        >>> signed(0.0121), signed(-0.3), signed(-0.0004), signed(None)
+        ('+0.012', '-0.300', '0.000', '-')
     """
-    return "-" if value is None else f"{value:+.{digits}f}"
+    if value is None:
+        return "-"
+    rounded = round(value, digits)
+    return f"{rounded:+.{digits}f}" if rounded else f"{0:.{digits}f}"
 
 
 def interval_words(difference: Mapping[str, Any]) -> str:

@@ -191,11 +191,14 @@ def _scan_of_pseudonym(folder: RunFolder, scans: Sequence[Scan]) -> dict[str, Sc
 def _priors(folder: RunFolder, known: Mapping[str, Scan], classes: Sequence[str]) -> dict[str, Floats]:
     """Return the operating point of each member, as `FoldTrainer` takes it: the classes among its training scans."""
     counts: dict[str, Floats] = {}
+    places = {name: place for place, name in enumerate(classes)}
     for row in _rows(folder.folds, ("fold", "part", "sample")):
         of_fold = counts.setdefault(row["fold"], np.zeros(len(classes)))
-        scan = known.get(row["sample"])
-        if row["part"] == "train" and scan is not None and scan.label in classes:
-            of_fold[list(classes).index(scan.label or "")] += 1
+        if row["part"] == "train":
+            try:
+                of_fold[places[known[row["sample"]].label or ""]] += 1
+            except KeyError as error:
+                _refuse(folder.folds, f"names {error}, which pseudonyms.csv and scans.csv do not know")
     if any(not of_fold.all() for of_fold in counts.values()):
         _refuse(folder.folds, "has a fold whose training scans lack a class")
     return {fold: of_fold / of_fold.sum() for fold, of_fold in counts.items()}

@@ -88,9 +88,9 @@ def cost_rows(contenders: Sequence[Contender], costs: Mapping[str, Cost], machin
         ))  # fmt: skip
     note = (
         "Recorded: parameters of one network, and the most that were trained at once. Counted, not measured: "
-        "MACs, the multiply-adds of one network for one scan at the plan's size; the ensemble takes as many times that as it has "
-        "models. Measured: training time of a run (frozen features, all folds), mean over seeds. Not recorded: seconds "
-        "a prediction."
+        "MACs, the multiply-adds of one network for one scan at the plan's size; the ensemble takes as many times that "
+        "as it has models. Measured: training time of a run (frozen features, all folds), mean over seeds. Not "
+        "recorded: seconds a prediction."
     )
     known = sorted({machine for machine in machines if machine})
     if len(known) > 1:
@@ -139,8 +139,8 @@ def difference_rows(document: Mapping[str, Any]) -> Rows:
         heads=("score", "contender", "difference", "95 % interval", "which is", "se of seeds"),
         rows=tuple(_once_named(rows)),
         left=(0, 1, 3, 4),
-        note="Brier score and log-loss: lower is better. Better and worse: by the interval alone. Se of seeds: standard "
-        "error of the difference by the spread over seeds.",
+        note="Brier score and log-loss: lower is better. Better and worse: by the interval alone. Se of seeds: "
+        "standard error of the difference by the spread over seeds.",
         sectioned=True,
     )
 
