@@ -7,6 +7,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
+from matplotlib.transforms import Affine2D
 
 from medres.evaluation.comparison import COMPARED_SCORES, LOWER_IS_BETTER
 from medres.reporting.comparison.costs import Cost
@@ -61,8 +62,8 @@ def cost_figure(document: Mapping[str, Any], costs: Mapping[str, Cost]) -> str:
     panels = canvas.panels(2)
     macs = {name: float(cost.macs or 0) for name, cost in costs.items()}
     seconds = {name: cost.train_seconds for name, cost in costs.items()}
-    _draw_costs(panels[0], document, macs)
-    _draw_costs(panels[1], document, seconds)
+    draw_costs(panels[0], document, macs)
+    draw_costs(panels[1], document, seconds)
     panels[0].set_xlabel("multiply-adds of one network and scan (counted)")
     panels[0].xaxis.set_major_formatter(lambda value, _: number_text(value))
     panels[1].set_xlabel("training time of a run (measured)")
@@ -72,24 +73,45 @@ def cost_figure(document: Mapping[str, Any], costs: Mapping[str, Cost]) -> str:
     return canvas.to_svg(f"AUROC against multiply-adds and against training time: {', '.join(names)}")
 
 
-def _draw_costs(axes: Axes, document: Mapping[str, Any], costs: Mapping[str, float]) -> None:
+def draw_costs(axes: Axes, document: Mapping[str, Any], costs: Mapping[str, float]) -> None:
+    """Draw the AUROC of each contender over its cost; contenders without a cost (0) are left out.
+
+    Args:
+        axes: Empty.
+        document: What `compare_predictions` returns.
+        costs: Of each contender, in one unit.
+    """
     known = [cost for cost in costs.values() if cost > 0]
-    for place, (name, scores) in enumerate(document["scores"].items()):
-        found, cost = scores["auroc"], costs[name]
-        if found["value"] is None or cost <= 0:
-            continue
-        colour = colour_of(place)
-        axes.plot([cost], [found["value"]], marker="o", color=colour, linestyle="none", label=label_text(name))
-        if found["low"] is not None:
-            axes.plot([cost, cost], [found["low"], found["high"]], color=colour, linewidth=1.3)
     if not known:
         axes.text(0.5, 0.5, "not known", ha="center", va="center", transform=axes.transAxes)
         return
+    _scale(axes, known)
+    for place, (name, scores) in enumerate(document["scores"].items()):
+        if scores["auroc"]["value"] is not None and costs[name] > 0:
+            # contenders of one cost stand beside each other, not behind
+            beside = list(costs.values())[:place].count(costs[name])
+            _draw_point(axes, scores["auroc"], costs[name], label_text(name), colour_of(place), points_right=5 * beside)
+    axes.axhline(0.5, color=GREY, linewidth=1, linestyle=":")
+
+
+def _scale(axes: Axes, known: Sequence[float]) -> None:
     if max(known) > 5 * min(known):
         axes.set_xscale("log")
-        axes.xaxis.set_major_locator(LogLocator(numticks=5))
+        axes.set_xlim(min(known) / 1.4, max(known) * 1.4)
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=9))
         axes.xaxis.set_minor_formatter(NullFormatter())
     else:
         axes.set_xlim(0, 1.25 * max(known))
         axes.xaxis.set_major_locator(MaxNLocator(nbins=4))
-    axes.axhline(0.5, color=GREY, linewidth=1, linestyle=":")
+
+
+def _draw_point(
+    axes: Axes, found: Mapping[str, Any], cost: float, label: str, colour: str, *, points_right: float
+) -> None:
+    place = axes.transData + Affine2D().translate(points_right, 0)  # SVG is drawn at 72 pixels an inch: points
+    bounds = [found["value"] if found[key] is None else found[key] for key in ("low", "high")]
+    axes.plot([cost], [found["value"]], "o", color=colour, label=label, transform=place)
+    axes.plot([cost, cost], bounds, color=colour, linewidth=1.3, transform=place)
+    # lines that are moved do not count for the limits of the axes by themselves
+    axes.update_datalim([(cost, bound) for bound in bounds])
+    axes.autoscale_view(scalex=False)
