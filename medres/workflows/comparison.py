@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from medres.data.wording import counted
 from medres.errors import UsageError
 from medres.reporting.comparison.contenders import MAX_RUNS, Contender, group_runs
 from medres.reporting.comparison.costs import cost_of
@@ -57,8 +58,9 @@ def compare(
     pairing = pair_runs(read)
     contenders = group_runs(read, {name: [places[path] for path in of_name] for name, of_name in grouped.items()})
     chosen = _reference(contenders, read, reference)
-    counted = progress.track(contenders, description="costs", total=len(contenders))
-    costs = {contender.name: cost_of([read[place] for place in contender.places]) for contender in counted}
+    shown = progress.track(contenders, description="costs", total=len(contenders))
+    costs = {contender.name: cost_of([read[place] for place in contender.places]) for contender in shown}
+    progress.note(f"drawing {counted(pairing.num_patients, 'patient')} again, for {counted(len(read), 'run')}")
     scores = compare_contenders(pairing, contenders, reference=chosen)
     made = Comparison(runs=read, contenders=contenders, pairing=pairing, scores=scores, costs=costs)
     return made if html is None else replace(made, page=write_comparison(made, Path(html)))

@@ -109,7 +109,7 @@ def differing_choices(contenders: Sequence[Contender]) -> dict[str, tuple[str, .
 def _weights_digest(run: RecordedRun) -> str | None:
     """Return the beginning of the digest of the weights: two files may bear one name."""
     manifest = run.folder.model / MANIFEST
-    return BundleManifest.read(manifest).weights_sha256[:12] if manifest.is_file() else None
+    return BundleManifest.read(manifest).weights_sha256[:12] or "none" if manifest.is_file() else None
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, str]]:
