@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from medres.planning.plan import Plan as Plan
     from medres.preprocessing.preprocessor import Preprocessor as Preprocessor
     from medres.reporting.result import Run as Run
+    from medres.workflows.comparison import compare as compare
     from medres.workflows.finetuning import collect as collect
     from medres.workflows.finetuning import finetune as finetune
     from medres.workflows.finetuning import resume as resume
@@ -35,6 +36,7 @@ _HOMES = {
     "Preprocessor": "medres.preprocessing.preprocessor",
     "Run": "medres.reporting.result",
     "collect": "medres.workflows.finetuning",
+    "compare": "medres.workflows.comparison",
     "create_model": "medres.models.factory",
     "finetune": "medres.workflows.finetuning",
     "freeze_to": "medres.finetuning.freezing",
@@ -52,6 +54,7 @@ __all__ = [
     "Run",
     "__version__",
     "collect",
+    "compare",
     "create_model",
     "finetune",
     "freeze_to",

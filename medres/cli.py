@@ -354,6 +354,37 @@ def register(
 
 
 @app.command()
+def compare(
+    runs: Annotated[
+        list[Path] | None, typer.Argument(help="Run folders; runs that differ in their seed only are one.")
+    ] = None,
+    group: Annotated[
+        list[str] | None, typer.Option(help="NAME=RUN,RUN: take these runs together. May be given several times.")
+    ] = None,
+    reference: Annotated[Text, typer.Option(help="What the others are compared with. Default: the first.")] = None,
+    html: Annotated[File, typer.Option(help="Write a page with figures (run names and scores only).")] = None,
+    json_: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Compare finished runs of the same scans: scores, paired differences with intervals, costs.
+
+    Example: medres compare runs/r18-s0 runs/r18-s1 runs/r50-s0 runs/r50-s1 --html compare.html
+    """
+
+    def work() -> Any:
+        from medres import workflows
+
+        comparison = workflows.compare(
+            runs or (), groups=workflows.parse_groups(group or ()), reference=reference, html=html,
+            progress=_progress(quiet=quiet or json_),
+        )  # fmt: skip
+        return comparison.summary() if json_ else comparison.screen()
+
+    _answer(work, debug=debug, as_json=json_)
+
+
+@app.command()
 def archs(
     dims: Annotated[int, typer.Option(help="2 or 3.", min=2, max=3)] = 2,
     json_: Json = False,

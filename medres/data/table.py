@@ -19,7 +19,7 @@ from medres.runs.atomic import atomic_write_text
 Split = Literal["train", "val", "test"]
 COLUMNS = ("sample_id", "patient_id", "path", "member", "label", "split", "unit", "content_hash")
 #: Columns of ``scans.csv`` that are written where a scan has them; those of sequences are called ``path_<name>``.
-OPTIONAL_COLUMNS = ("num_files", "mask", "center_x_mm", "center_y_mm", "center_z_mm")
+OPTIONAL_COLUMNS = ("num_files", "mask", "center_x_mm", "center_y_mm", "center_z_mm", "alike")
 #: Names that no column of metadata has.
 RESERVED_COLUMNS = frozenset((*COLUMNS, *OPTIONAL_COLUMNS))
 
@@ -158,7 +158,7 @@ class ScanTable:
                   scan.unit, scan.content_hash)  # fmt: skip
         center = [repr(value) for value in scan.center_ras_mm] if scan.center_ras_mm else [""] * 3
         mask = self._written(scan.mask) if scan.mask else ""
-        optional = (str(len(scan.files) or ""), mask, *center)
+        optional = (str(len(scan.files) or ""), mask, *center, scan.alike)
         cells = {name: "" if value is None else value for name, value in zip(COLUMNS, values, strict=True)}
         cells |= dict(zip(OPTIONAL_COLUMNS, optional, strict=True))
         return cells | {f"path_{name}": self._written(path) for name, path in scan.sequences.items()}

@@ -67,7 +67,7 @@ def evaluate_predictions(
     """
     table = predictions_of(probabilities, class_indices, classes=classes, patients=patients, units=units, priors=priors)
     cohort = Cohort(patients=table.patients, num_resamples=num_resamples, seed=seed)
-    sides = [table.class_indices == index for index in range(len(classes))]
+    sides = _sides(table, len(classes))
     per_class = [_class_questions(table, side, index) for index, side in enumerate(sides)]
     questions = _questions(table, sides, per_class)
     answers = iter(answer([*questions, *chain.from_iterable(per_class)], cohort))
@@ -83,6 +83,16 @@ def evaluate_predictions(
         },
         "tables": _tables(table, sides, classes),
     }
+
+
+def score_questions(table: Predictions, num_classes: int) -> list[Question]:
+    """Return what ``scores`` of `evaluate_predictions` asks of predictions: each score as a function of weights."""
+    sides = _sides(table, num_classes)
+    return _questions(table, sides, [_class_questions(table, side, index) for index, side in enumerate(sides)])
+
+
+def _sides(table: Predictions, num_classes: int) -> list[Flags]:
+    return [table.class_indices == index for index in range(num_classes)]
 
 
 def _questions(table: Predictions, sides: Sequence[Flags], per_class: Sequence[Sequence[Question]]) -> list[Question]:

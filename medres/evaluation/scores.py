@@ -94,6 +94,21 @@ def average_of(scores: Sequence[WeightedScore]) -> WeightedScore:
     return score
 
 
+def difference_of(first: WeightedScore, second: WeightedScore) -> WeightedScore:
+    """Return the first score minus the second, of the same weights: a paired difference.
+
+    Example:
+        >>> score = difference_of(mean_of(np.array([1.0, 1.0])), mean_of(np.array([1.0, 0.0])))
+        >>> score(np.array([[1.0, 1.0], [0.0, 2.0]])).tolist()
+        [0.5, 1.0]
+    """
+
+    def score(weights: Floats) -> Floats:
+        return first(weights) - second(weights)
+
+    return score
+
+
 def once(score: WeightedScore) -> WeightedScore:
     """Return the same score, computed once for the same array of weights: a class counts alone and in the average."""
     known: list[tuple[Floats, Floats]] = []

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from medres.models.arch_table import MEASURED
 from medres.models.names import builtin_archs
@@ -99,6 +100,23 @@ def kept_bytes(network: torch.nn.Module, x: torch.Tensor) -> int:
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         network(x)
     return sum(tensor.untyped_storage().nbytes() for storage, tensor in kept.items() if storage not in own)
+
+
+def count_macs(network: torch.nn.Module, shape: Sequence[int]) -> int:
+    """Return the multiply-adds of one forward pass: those of convolutions and matrix products, counted, not timed.
+
+    Args:
+        network: On any device; it is moved to the meta device, where nothing is computed, and is of no use after.
+        shape: Of one input without the batch: ``(C, *spatial)``, or ``(D, C, H, W)`` for slices.
+
+    Example:
+        >>> count_macs(torch.nn.Conv2d(1, 8, 3, padding=1, bias=False), (1, 10, 10))
+        7200
+    """
+    network = network.to("meta").eval()
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        network(torch.zeros(1, *shape, device="meta"))
+    return int(counter.get_total_flops()) // 2  # a multiply-add is two operations
 
 
 def _write_table() -> None:

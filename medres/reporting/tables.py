@@ -31,7 +31,7 @@ def result_table(metrics: dict[str, Any]) -> Table:
     Args:
         metrics: The document ``metrics.json``.
     """
-    table = _table("Scores", ["score", "value", "95 % interval", "patients", "units", "events"], left=(0, 2))
+    table = new_table("Scores", ["score", "value", "95 % interval", "patients", "units", "events"], left=(0, 2))
     blocks = [(main_title(metrics), main_block(metrics)[1])]
     if metrics["pooled"] is not None and metrics["test"] is not None:
         blocks.append(("ensemble, test split", metrics["test"]))
@@ -50,7 +50,7 @@ def per_class_table(metrics: dict[str, Any]) -> Table:
     """Return each class against the rest."""
     names = ("auroc", "sensitivity", "specificity")
     heads = ["class", "patients", "units", *(score_title(name) for name in names)]
-    table = _table("Per class, against the rest", heads)
+    table = new_table("Per class, against the rest", heads)
     for label, scores in main_block(metrics)[1]["per_class"].items():
         values = [value_with_interval(scores[name]) for name in names]
         table.add_row(Text(label), str(scores["n_patients"]), str(scores["n_units"]), *values)
@@ -60,7 +60,7 @@ def per_class_table(metrics: dict[str, Any]) -> Table:
 def confusion_table(metrics: dict[str, Any]) -> Table:
     """Return how the units of each label (rows) were decided (columns)."""
     confusion = main_block(metrics)[1]["tables"]["confusion"]
-    table = _table("Decisions", ["label", *confusion["classes"]])
+    table = new_table("Decisions", ["label", *confusion["classes"]])
     for label, counts in zip(confusion["classes"], confusion["counts"], strict=True):
         table.add_row(Text(label), *(str(count) for count in counts))
     return table
@@ -70,7 +70,7 @@ def fold_table(metrics: dict[str, Any]) -> Table:
     """Return size, scores and temperature of each fold."""
     names = ("auroc", "balanced_accuracy")
     heads = ["fold", "patients", "units", *(score_title(name) for name in names), "temperature"]
-    table = _table("Folds", heads)
+    table = new_table("Folds", heads)
     for fold in metrics["folds"]:
         first = fold["scores"]["auroc"]
         values = [value_with_interval(fold["scores"][name]) for name in names]
@@ -81,7 +81,7 @@ def fold_table(metrics: dict[str, Any]) -> Table:
 
 def plan_table(plan: Plan) -> Table:
     """Return each choice, its value and its reason."""
-    table = _table("Plan", ["choice", "value", "reason"], left=(0, 1, 2))
+    table = new_table("Plan", ["choice", "value", "reason"], left=(0, 1, 2))
     for row in plan_rows(plan):
         table.add_row(*(Text(cell) for cell in row))
     return table
@@ -95,7 +95,7 @@ def data_table(fingerprint: Fingerprint, *, class_counts: Mapping[str, int], num
         class_counts: Scans of each class.
         num_patients: Number of different patients.
     """
-    table = _table("Data", ["what", "value"], left=(0, 1))
+    table = new_table("Data", ["what", "value"], left=(0, 1))
     for label, count in class_counts.items():
         table.add_row(Text(f"class {label}"), f"{count} scans")
     table.add_row("patients", str(num_patients))
@@ -104,7 +104,14 @@ def data_table(fingerprint: Fingerprint, *, class_counts: Mapping[str, int], num
     return table
 
 
-def _table(title: str, heads: Sequence[str], *, left: Sequence[int] = (0,)) -> Table:
+def new_table(title: str, heads: Sequence[str], *, left: Sequence[int] = (0,)) -> Table:
+    """Return an empty table in the one style of all of them.
+
+    Args:
+        title: Above it.
+        heads: Of the columns.
+        left: Columns of words; the others hold numbers and are aligned to the right.
+    """
     table = Table(title=Text(title), box=SIMPLE_HEAD, title_justify="left", title_style="bold", header_style="bold")
     for index, head in enumerate(heads):
         justify: Literal["left", "right"] = "left" if index in left else "right"

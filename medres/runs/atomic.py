@@ -121,6 +121,7 @@ _REASONS: dict[int | None, tuple[str, str]] = {
     errno.EROFS: ("the file system is read-only", _ELSEWHERE),
     errno.ENOTDIR: ("a part of the path is a file, not a folder", _ELSEWHERE),
     errno.ENAMETOOLONG: ("the name is too long", "Give a shorter one (--output, --name)."),
+    errno.EISDIR: ("a folder stands where the file should be", "Give the name of a file."),
     errno.EEXIST: ("a file stands where the folder should be", _ELSEWHERE),
 }
 

@@ -14,6 +14,8 @@ _HOMES = {
     "predict": "medres.workflows.prediction",
     "run_predict": "medres.workflows.prediction",
     "load_predictor": "medres.workflows.prediction",
+    "compare": "medres.workflows.comparison",
+    "parse_groups": "medres.workflows.comparison",
     "register": "medres.workflows.registry",
     "track_sync": "medres.workflows.registry",
     "inspect": "medres.workflows.inspection",

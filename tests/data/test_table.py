@@ -55,6 +55,13 @@ def test_csv_has_relative_paths_and_the_metadata_that_came(tmp_path):
     }
 
 
+def test_csv_says_which_scans_are_near_copies_of_each_other(tmp_path):
+    table = table_of(ROWS).with_alike({"a": "a", "c": "a"})
+    table.write_csv(tmp_path / "scans.csv")
+    with (tmp_path / "scans.csv").open(newline="") as file:
+        assert [row["alike"] for row in csv.DictReader(file)] == ["a", "", "a"]
+
+
 @pytest.mark.parametrize(("shape", "dims"), [((1, 4, 5), 2), ((3, 4, 5), 2), ((1, 4, 5, 6), 3)])
 def test_image_dimensions(shape, dims):
     image = ScanImage(voxels=np.zeros(shape), affine=None, spacing_mm=None, content_hash="")

@@ -226,7 +226,7 @@ def test_out_of_memory_halves_the_parts_and_goes_on(cohort: Cohort) -> None:
     next(module for module in model.modules() if isinstance(module, torch.nn.Conv2d)).register_forward_pre_hook(
         small_memory
     )
-    stage = Stage(name="a", train_from="stem", epochs=1, lr=1e-3, norm_statistics="update")
+    stage = Stage(name="a", train_from="stem", epochs=1, lr=1e-3)
     trainer.trainer.train(model, stage, trainer._samples(fold), first_epoch=1)
     assert [event["part_size"] for event in events if event["kind"] == "smaller_parts"] == [4, 2]
     assert [event["epoch"] for event in events if event["kind"] == "epoch"] == [1]
@@ -241,7 +241,7 @@ def test_a_scan_that_does_not_fit_alone_is_refused(cohort: Cohort) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     model.head.register_forward_pre_hook(always)
-    stage = Stage(name="a", train_from="stem", epochs=1, lr=1e-3, norm_statistics="update")
+    stage = Stage(name="a", train_from="stem", epochs=1, lr=1e-3)
     with pytest.raises(TrainingError, match=r"single scan does not fit"):
         trainer.trainer.train(model, stage, trainer._samples(fold), first_epoch=1)
 

@@ -9,7 +9,7 @@ import torch
 
 from medres import workflows
 from medres.errors import ModelError, UsageError
-from medres.models.arch_facts import ArchFacts, arch_facts, kept_bytes, measure
+from medres.models.arch_facts import ArchFacts, arch_facts, count_macs, kept_bytes, measure
 from medres.models.arch_table import MEASURED
 from medres.models.factory import create_model
 from medres.models.names import builtin_archs
@@ -90,3 +90,28 @@ def test_impossible_sizes(options: dict[str, object]) -> None:
 def test_dimensions() -> None:
     with pytest.raises(ModelError, match="spatial_dims is 4"):
         workflows.archs(spatial_dims=4)
+
+
+@pytest.mark.parametrize(
+    ("arch", "spatial_dims", "slicewise", "shape", "published"),
+    [
+        # multiply-adds of 3 x 224 x 224 (He et al. 2015, table 1, count the first two as 1.8 and 3.8 billion)
+        ("resnet18", 2, False, (3, 224, 224), 1.82e9),
+        ("resnet50", 2, False, (3, 224, 224), 4.11e9),
+    ],
+)
+def test_multiply_adds_are_the_published_ones(
+    arch: str, spatial_dims: int, slicewise: bool, shape: tuple[int, ...], published: float
+) -> None:
+    network = create_model(
+        arch, spatial_dims=spatial_dims, slicewise=slicewise, num_classes=1000, in_channels=3, weights="none"
+    )
+    assert count_macs(network, shape) == pytest.approx(published, rel=0.01)
+
+
+def test_multiply_adds_of_slices_grow_with_their_number() -> None:
+    few, many = (
+        count_macs(create_model("test_resnet", spatial_dims=3, slicewise=True, num_classes=2), (depth, 1, 64, 64))
+        for depth in (4, 12)
+    )
+    assert many == pytest.approx(3 * few, rel=0.01)

@@ -1,0 +1,43 @@
+"""The page of a comparison: self-contained, names of runs and contenders, counts and scores; no path and no id."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from medres._version import __version__
+from medres.reporting.comparison.figures import cost_figure, forest_figure
+from medres.runs.atomic import atomic_write_text
+
+if TYPE_CHECKING:
+    from medres.reporting.comparison.result import Comparison
+
+
+def write_comparison(comparison: Comparison, path: Path) -> Path:
+    """Write the page and return its path.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
+    atomic_write_text(path, render_comparison(comparison))
+    return path
+
+
+def render_comparison(comparison: Comparison) -> str:
+    """Return the page."""
+    environment = Environment(
+        loader=PackageLoader("medres.reporting"), autoescape=True,
+        undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    return environment.get_template("comparison.html.j2").render(
+        version=__version__,
+        written=time.strftime("%Y-%m-%d %H:%M"),
+        comparison=comparison,
+        tables=list(comparison.tables()),
+        forest=Markup(forest_figure(comparison.scores)),
+        cost=Markup(cost_figure(comparison.scores, comparison.costs)),
+    )
