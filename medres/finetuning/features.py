@@ -9,9 +9,10 @@ import numpy.typing as npt
 import torch
 
 from medres.errors import TrainingError
+from medres.finetuning.activations import Activations
 from medres.finetuning.feed import Rows
 from medres.finetuning.inference import eval_mode, fp32_arithmetic
-from medres.finetuning.prefix_cache import Activations, PrefixCache
+from medres.finetuning.prefix_cache import PrefixCache
 from medres.models.classifier import ClassificationModel
 
 
@@ -34,7 +35,7 @@ def pooled_features(
         TrainingError: They do not fit into the plan's ``activation_bytes``.
     """
     groups = [group for group in (shared_rows, np.setdiff1d(rows, shared_rows)) if len(group)]
-    found = cache.open(model, "head", groups=groups, views=views)
+    found = cache.open(model, "head", groups=groups, views=views, exact=True)
     if isinstance(found, str):
         raise TrainingError(
             f"The features of {sum(map(len, groups))} scans do not fit: {found}.",

@@ -8,9 +8,10 @@ from typing import Protocol
 import torch
 from torch import nn
 
+from medres.finetuning.activations import Activations, view_of
 from medres.finetuning.feed import Feed, Rows
 from medres.finetuning.inference import laid_out
-from medres.finetuning.prefix_cache import Activations, Autocast, view_of
+from medres.finetuning.prefix_cache import Autocast
 from medres.preprocessing.stacks import Inputs
 
 

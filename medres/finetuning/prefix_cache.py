@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -24,12 +23,13 @@ import torch
 from torch import nn
 
 from medres.errors import TrainingError
-from medres.finetuning.feed import Feed, Rows, augmentation_seeds
+from medres.finetuning.activations import USED_MARK, Activations, sweep_unused, view_key
+from medres.finetuning.feed import Feed, Rows
 from medres.finetuning.inference import eval_mode, fp32_arithmetic, laid_out
 from medres.models.classifier import ClassificationModel
 from medres.planning.plan import Plan
 from medres.preprocessing.packed import PackedCache
-from medres.preprocessing.stacks import Inputs, pad_stacks, slice_mask
+from medres.preprocessing.stacks import Inputs
 from medres.runs.documents import digest_of
 from medres.runs.progress import Progress
 
@@ -38,8 +38,6 @@ _VERSION = 1
 _LARGEST_HALF = float(np.finfo(np.float16).max)
 #: Activations that are held in memory: features of the head, mostly.
 _HELD_BYTES = 256 * 2**20
-#: Activations that nobody read for so long make room for others.
-_UNUSED_SECONDS = 12 * 3600
 
 Autocast = Callable[[], AbstractContextManager[Any]]
 OnEvent = Callable[..., object]
@@ -47,44 +45,6 @@ OnEvent = Callable[..., object]
 
 class _OverflowError(Exception):
     """An activation is beyond what half precision holds."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Activations:
-    """What comes out of the frozen part, by row and view.
-
-    Args:
-        feed: Whose rows they are of.
-        cache: Holds them.
-        device: Where they are wanted.
-        slicewise: Whether a row is a stack of slices (2.5D).
-        held: Those that are in memory already.
-    """
-
-    feed: Feed
-    cache: PackedCache
-    device: torch.device
-    slicewise: bool
-    held: dict[str, npt.NDArray[Any]]
-
-    def read(self, rows: Rows, views: Sequence[int]) -> Inputs:
-        """Return activations as the rest of the network reads them, fp32 and on the device.
-
-        Args:
-            rows: Rows of the feed.
-            views: View of each; 0 is the scan itself.
-        """
-        arrays = self._arrays([_view_key(self.feed.keys[row], view) for row, view in zip(rows, views, strict=True)])
-        if not self.slicewise:
-            return Inputs(_on(self.device, np.stack(arrays)))
-        padded, counts = pad_stacks(arrays)
-        stacks = _on(self.device, padded).transpose(1, 2).contiguous()
-        return Inputs(stacks, slice_mask(torch.tensor(counts, device=self.device), stacks.shape[1]))
-
-    def _arrays(self, keys: Sequence[str]) -> list[npt.NDArray[Any]]:
-        if self.held:
-            return [self.held[key] for key in keys]
-        return self.cache.read_each(keys)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +73,9 @@ class PrefixCache:
     progress: Progress
     on_event: OnEvent
 
-    def open(self, model: ClassificationModel, cut: str, *, groups: Sequence[Rows], views: int) -> Activations | str:
+    def open(
+        self, model: ClassificationModel, cut: str, *, groups: Sequence[Rows], views: int, exact: bool = False
+    ) -> Activations | str:
         """Return the activations in front of a stage, computed where they are missing, or why there is no room.
 
         Args:
@@ -122,63 +84,62 @@ class PrefixCache:
             groups: Rows of the feed that are wanted; those of a group are computed in the same batches whenever it is
                 asked for.
             views: How many views of each.
+            exact: Whether they are computed in fp32: reported numbers are made of them. Else in training's arithmetic.
 
         Raises:
             TrainingError: The frozen part gives values that are not finite.
             OutputError: The disk is full or cannot be written.
         """
         prefix, _ = model.split_at(cut)
-        exact = cut == "head"
         num_rows = sum(len(rows) for rows in groups)
         probe = self._run(prefix, self._wanted(groups[0][:1], 1), exact)[0]
-        kept = np.float32 if exact or self.storage == "single" else np.float16
+        kept = np.float32 if exact or cut == "head" or self.storage == "single" else np.float16
         refusal = self._no_room(self._row_size(probe) * np.dtype(kept).itemsize * num_rows * views)
         if refusal:
             return refusal
         try:
-            return self._filled(model, prefix, cut, probe, groups, views, np.dtype(kept))
+            return self._filled(model, prefix, _Kind(cut, exact, np.dtype(kept)), probe, groups, views)
         except _OverflowError:
             self.on_event("activations_in_fp32", cut=cut, largest_half=_LARGEST_HALF)
-            return replace(self, storage="single").open(model, cut, groups=groups, views=views)
+            return replace(self, storage="single").open(model, cut, groups=groups, views=views, exact=exact)
 
     def _filled(
-        self, model: ClassificationModel, prefix: nn.Module, cut: str, probe: npt.NDArray[Any], groups: Sequence[Rows],
-        views: int, dtype: np.dtype[Any],
+        self, model: ClassificationModel, prefix: nn.Module, kind: _Kind, probe: npt.NDArray[Any],
+        groups: Sequence[Rows], views: int,
     ) -> Activations:  # fmt: skip
-        cache = self._cache(model, prefix, cut, probe, dtype)
+        cache = self._cache(model, prefix, kind, probe)
         batches = [batch for rows in groups for batch in self._batches(rows, views)]
-        self._fill(cache, prefix, batches, cut=cut)
-        (cache.folder / ".used").touch()
+        self._fill(cache, prefix, batches, kind)
+        (cache.folder / USED_MARK).touch()
         keys = [item.key for batch in batches for item in batch]
         in_memory = len(keys) * cache.row_bytes <= _HELD_BYTES
         return Activations(
-            feed=self.feed, cache=cache, device=self.feed.device, slicewise=self.plan.slicewise,
+            feed=self.feed, cache=cache, slicewise=self.plan.slicewise,
             held=dict(zip(keys, cache.read_each(keys), strict=True)) if in_memory else {},
         )  # fmt: skip
 
     def _cache(
-        self, model: ClassificationModel, prefix: nn.Module, cut: str, probe: npt.NDArray[Any], dtype: np.dtype[Any]
+        self, model: ClassificationModel, prefix: nn.Module, kind: _Kind, probe: npt.NDArray[Any]
     ) -> PackedCache:
         # in 2.5D one with the most slices: (C, slices, *map)
         shape = (probe.shape[0], self.plan.shape[0], *probe.shape[2:]) if self.plan.slicewise else probe.shape
-        return PackedCache(
-            self.folder, key=self._key(model, prefix, cut, dtype), shape=shape, dtype=dtype, ragged=self.plan.slicewise
-        )
+        key = self._key(model, prefix, kind)
+        return PackedCache(self.folder, key=key, shape=shape, dtype=kind.dtype, ragged=self.plan.slicewise)
 
-    def _key(self, model: ClassificationModel, prefix: nn.Module, cut: str, dtype: np.dtype[Any]) -> str:
+    def _key(self, model: ClassificationModel, prefix: nn.Module, kind: _Kind) -> str:
         plan = self.plan
         return digest_of(
             {
-                "version": _VERSION, "prefix": tensors_digest(prefix), "network": repr(prefix), "cut": cut,
-                "arch": model.backbone.arch, "seed": self.seed, "dtype": dtype.str,
+                "version": _VERSION, "prefix": tensors_digest(prefix), "network": repr(prefix), "cut": kind.cut,
+                "arch": model.backbone.arch, "seed": self.seed, "dtype": kind.dtype.str,
                 "preparation": self.feed.preprocessor.cache_key, "intensity": plan.intensity.to_mapping(),
                 "augmentation": plan.augmentation.to_mapping() if self.augment else None,
                 "channels": [plan.in_channels, plan.neighbours],
-                "arithmetic": "fp32" if cut == "head" else plan.precision, "device": self.feed.device.type,
+                "arithmetic": "fp32" if kind.exact else plan.precision, "device": self.feed.device.type,
             }
         )  # fmt: skip
 
-    def _fill(self, cache: PackedCache, prefix: nn.Module, batches: Sequence[Sequence[_Wanted]], *, cut: str) -> None:
+    def _fill(self, cache: PackedCache, prefix: nn.Module, batches: Sequence[Sequence[_Wanted]], kind: _Kind) -> None:
         wanted = [item.key for batch in batches for item in batch]
         if cache.contains(wanted):
             return
@@ -188,14 +149,15 @@ class PrefixCache:
             # whole batches, whatever is missing of them: how a sum is rounded may depend on the batch, and a run
             # that is continued must find the same bits
             due = [batch for batch in batches if any(item.key in missing for item in batch)]
-            cache.add(self._computed(prefix, due, cache.dtype, cut))
+            cache.add(self._computed(prefix, due, kind))
 
     def _computed(
-        self, prefix: nn.Module, batches: Sequence[Sequence[_Wanted]], dtype: np.dtype[Any], cut: str
+        self, prefix: nn.Module, batches: Sequence[Sequence[_Wanted]], kind: _Kind
     ) -> Iterator[tuple[str, npt.NDArray[Any]]]:
-        for batch in self.progress.track(batches, description=f"frozen part before {cut}", total=len(batches)):
-            for item, array in zip(batch, self._run(prefix, batch, cut == "head"), strict=True):
-                yield item.key, _stored(array, dtype)
+        described = f"frozen part before {kind.cut}"
+        for batch in self.progress.track(batches, description=described, total=len(batches)):
+            for item, array in zip(batch, self._run(prefix, batch, kind.exact), strict=True):
+                yield item.key, _stored(array, kind.dtype)
 
     def _batches(self, rows: Rows, views: int) -> list[list[_Wanted]]:
         wanted, size = self._wanted(rows, views), self.plan.batch_size
@@ -204,7 +166,7 @@ class PrefixCache:
     def _wanted(self, rows: Rows, views: int) -> list[_Wanted]:
         """Return every scan once a view: identical scans have one key."""
         keys = {self.feed.keys[row]: int(row) for row in reversed(rows)}
-        return [_Wanted(_view_key(key, view), keys[key], view) for view in range(views) for key in sorted(keys)]
+        return [_Wanted(view_key(key, view), keys[key], view) for view in range(views) for key in sorted(keys)]
 
     def _run(self, prefix: nn.Module, batch: Sequence[_Wanted], exact: bool) -> list[npt.NDArray[np.float32]]:
         inputs = _joined([self._inputs(batch, view) for view in dict.fromkeys(item.view for item in batch)])
@@ -238,6 +200,14 @@ class PrefixCache:
         return f"{_gib(needed)} of activations are more than half of the {_gib(free)} free" if free < 2 * needed else ""
 
 
+class _Kind(NamedTuple):
+    """What is kept: in front of which stage, computed in fp32 or not, as which type."""
+
+    cut: str
+    exact: bool
+    dtype: np.dtype[Any]
+
+
 class _Wanted(NamedTuple):
     """One view of one scan."""
 
@@ -250,16 +220,6 @@ def _gib(num_bytes: int) -> str:
     return f"{num_bytes / 2**30:.3g} GiB"
 
 
-def view_of(keys: Sequence[str], *, epoch: int, views: int, seed: int) -> list[int]:
-    """Return which view of each scan an epoch sees: all of them in turn, each scan beginning with another.
-
-    Example:
-        >>> [view_of(["a"], epoch=epoch, views=3, seed=0) for epoch in (1, 2, 3, 4)]
-        [[1], [2], [0], [1]]
-    """
-    return [(epoch + first) % views for first in augmentation_seeds(keys, seed=seed, epoch=0)]
-
-
 def tensors_digest(module: nn.Module) -> str:
     """Return the SHA-256 of all parameters and buffers of a module, names, types and shapes included."""
     digest = hashlib.sha256()
@@ -267,20 +227,6 @@ def tensors_digest(module: nn.Module) -> str:
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
     return digest.hexdigest()
-
-
-def sweep_unused(folder: Path, *, older_than_seconds: float = _UNUSED_SECONDS) -> int:
-    """Remove activations that nobody has read for a while and return how many folders that were."""
-    now, removed = time.time(), 0
-    for mark in folder.glob("*/.used"):
-        if now - mark.stat().st_mtime > older_than_seconds:
-            shutil.rmtree(mark.parent, ignore_errors=True)
-            removed += 1
-    return removed
-
-
-def _view_key(key: str, view: int) -> str:
-    return f"{key}-{view}"
 
 
 def _stored(array: npt.NDArray[np.float32], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
@@ -310,7 +256,3 @@ def _deepened(tensor: torch.Tensor, depth: int) -> torch.Tensor:
     return (
         torch.cat([tensor, tensor.new_zeros((len(tensor), missing, *tensor.shape[2:]))], dim=1) if missing else tensor
     )
-
-
-def _on(device: torch.device, array: npt.NDArray[Any]) -> torch.Tensor:
-    return torch.from_numpy(array).to(device, non_blocking=True).float()

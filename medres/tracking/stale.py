@@ -14,7 +14,7 @@ from medres.tracking.writer import RunWriter
 
 
 def end_stale_runs(output: Path, *, uri: str, but: RunFolder) -> list[str]:
-    """Mark the runs of an output folder as killed that are open in this store and whose process on this machine is gone.
+    """Mark runs as killed that are open in this store and whose process on this machine is gone.
 
     Args:
         output: Folder of all runs.

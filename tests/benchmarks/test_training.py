@@ -44,6 +44,7 @@ def test_an_epoch_beside_a_plain_loop(tmp_path: Path) -> None:
         seed=0,
         progress=Silent(),
         on_event=lambda kind, **fields: None,
+        activations=tmp_path / "activations",
     )
     samples = TrainingSamples(
         rows=np.arange(64), class_indices=cohort.table.class_indices, class_weights=np.ones(2), pseudonyms=("s",) * 64

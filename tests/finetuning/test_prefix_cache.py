@@ -13,12 +13,13 @@ from sklearn.linear_model import LogisticRegression
 
 from medres.errors import TrainingError
 from medres.finetuning import prefix_cache
+from medres.finetuning.activations import Activations, sweep_unused, view_of
 from medres.finetuning.feed import augmentation_seeds
 from medres.finetuning.freezing import freeze_to
 from medres.finetuning.frozen import KeptPart, LivePart
 from medres.finetuning.head_solver import solve_head, standardisation
 from medres.finetuning.optimisation import Optimisation
-from medres.finetuning.prefix_cache import Activations, PrefixCache, sweep_unused, tensors_digest, view_of
+from medres.finetuning.prefix_cache import PrefixCache, tensors_digest
 from medres.finetuning.stages import Stage
 from medres.finetuning.trainer import Trainer, TrainingSamples, planned_views
 from medres.models.classifier import ClassificationModel
