@@ -239,7 +239,9 @@ class _StageLoop:
 
     def _set_up(self, memory: Mapping[str, torch.Tensor]) -> None:
         trainer = self._trainer
-        self._optimiser = make_optimiser(self._model, self._stage, trainer.optimisation, memory=memory)
+        self._optimiser = make_optimiser(
+            self._model, self._stage, trainer.optimisation, memory=memory, fused=trainer.plan.precision != "fp16"
+        )
         self._rates = [group["lr"] * trainer.optimisation.lr_factor for group in self._optimiser.param_groups]
         suffix: Any = torch.compile(self._suffix) if trainer.optimisation.compile else self._suffix
         # a new setup for each stage: parameters that thaw after a setup would miss its gradient hooks

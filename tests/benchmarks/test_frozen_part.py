@@ -73,7 +73,7 @@ class Case:
 
 
 RESNET50 = Case(arch="resnet50", shape=(224, 224), num_scans=48, batch_size=16)
-RESNET18_3D = Case(arch="resnet18", shape=(64, 64, 64), num_scans=24, batch_size=4)
+RESNET18_3D = Case(arch="resnet18", shape=(64, 64, 64), num_scans=32, batch_size=8)
 
 
 def _seconds(case: Case, feed: Feed, train_from: str, *, views: int, folder: Path, epochs: int) -> float:
@@ -115,4 +115,7 @@ def test_kept_activations_beside_a_frozen_part_in_every_epoch(
         f"\nfrozen before {train_from}, {case.arch} {len(case.shape)}D, {case.num_scans} scans, {EPOCHS} epochs, "
         f"{views} view(s): every epoch / kept = {live / kept:.1f} (the arithmetic allows {allowed:.2f})"
     )
-    assert live / kept >= max(least, 0.8 * min(allowed, 3.0))
+    # layer4 of a 3D ResNet-18 holds 25 million of its 33 million parameters: the optimiser's passes over them, which the
+    # count of multiply-adds leaves out, take longer than the convolutions over the few positions that are left
+    bound_by_memory = train_from == "layer4" and len(case.shape) == 3
+    assert live / kept >= (1.5 if bound_by_memory else least or 0.8 * allowed)
