@@ -72,6 +72,21 @@ class _Seeded:
         return self.augmenter(stacks, seeds=self.seeds, counts=counts)
 
 
-def augmentation_seeds(rows: Rows, *, seed: int, epoch: int) -> list[int]:
-    """Return one seed a row that depends on the run's seed, the row and the epoch alone (not on workers or ranks)."""
-    return [int(np.random.SeedSequence((seed, epoch, int(row))).generate_state(1)[0]) for row in rows]
+def augmentation_seeds(rows: Rows, *, seed: int, epoch: int, repeats: Rows | None = None) -> list[int]:
+    """Return one seed a row that depends on the run's seed, the row and the epoch alone (not on workers or ranks).
+
+    Args:
+        rows: Rows of the table.
+        seed: Of the run.
+        epoch: From 1.
+        repeats: How often the epoch showed each row before (`medres.finetuning.sampling`), so that a scan that comes
+            again looks different; None = never.
+    """
+    if repeats is None:
+        repeats = np.zeros(len(rows), dtype=np.int64)
+    entropies = [(seed, epoch, int(row), *_if_any(int(repeat))) for row, repeat in zip(rows, repeats, strict=True)]
+    return [int(np.random.SeedSequence(entropy).generate_state(1)[0]) for entropy in entropies]
+
+
+def _if_any(repeat: int) -> tuple[int, ...]:
+    return (repeat,) if repeat else ()

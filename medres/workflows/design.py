@@ -11,6 +11,8 @@ from medres.data.sample import sample_key
 from medres.finetuning.feed import Feed
 from medres.finetuning.inference import memory_format
 from medres.finetuning.machine import choose_device, machine_facts
+from medres.finetuning.mixing import check_mixing
+from medres.finetuning.optimisation import Optimisation
 from medres.finetuning.recipes import build_recipe, choose_recipe, default_epochs
 from medres.finetuning.stages import Stage
 from medres.models.classifier import ClassificationModel
@@ -23,6 +25,7 @@ from medres.planning.planner import check_plan, choose_dims, make_plan
 from medres.preprocessing.augmentation import make_augmenter
 from medres.preprocessing.cache import prepare_table
 from medres.preprocessing.preprocessor import Preprocessor
+from medres.preprocessing.views import views_of
 from medres.runs.folder import RunFolder
 from medres.runs.progress import Progress
 from medres.workflows.study import Study
@@ -41,6 +44,7 @@ class Design:
         plan: How scans are read and trained on.
         recipe: Name of the recipe.
         stages: Its stages.
+        optimisation: What all stages share.
         seed: Of random weights.
     """
 
@@ -51,6 +55,7 @@ class Design:
     plan: Plan
     recipe: str
     stages: tuple[Stage, ...]
+    optimisation: Optimisation
     seed: int
 
     @property
@@ -65,6 +70,7 @@ class Design:
             model = create_model(
                 self.arch, spatial_dims=self.plan.spatial_dims, slicewise=self.plan.slicewise,
                 num_classes=self.num_classes, in_channels=self.plan.in_channels, weights=self.weights or "none",
+                drop_rate=self.optimisation.dropout, drop_path=self.optimisation.drop_path,
             )  # fmt: skip
         return model.to(memory_format=memory_format(model.backbone.spatial_dims))
 
@@ -84,6 +90,7 @@ def make_design(config: FinetuneConfig, study: Study, folder: RunFolder, progres
     if given:
         check_plan(given, fingerprint=study.fingerprint, backbone=backbone)
     plan = given or _make_plan(config, study, backbone, device, arch_dims)
+    _check_optimisation(config, plan)
     recipe, why = choose_recipe(config.recipe, pretrained=weights is not None)
     epochs = default_epochs(device.type) if config.epochs is None else config.epochs
     plan.write_yaml(folder.plan, header="Edit this file and follow it with: medres finetune --plan FILE ...")
@@ -92,7 +99,7 @@ def make_design(config: FinetuneConfig, study: Study, folder: RunFolder, progres
     progress.note(f"recipe: {recipe} ({why})")
     return Design(
         arch=config.arch, num_classes=len(study.table.classes), device=device, weights=weights, plan=plan,
-        recipe=recipe, stages=build_recipe(recipe, epochs=epochs), seed=config.seed,
+        recipe=recipe, stages=build_recipe(recipe, epochs=epochs), optimisation=config.optimisation, seed=config.seed,
     )  # fmt: skip
 
 
@@ -125,6 +132,17 @@ def _make_plan(
         reading=study.reading.value,
         reading_reason=study.reading.reason,
     )
+
+
+def _check_optimisation(config: FinetuneConfig, plan: Plan) -> None:
+    """Refuse what cannot be done with these scans or this network, before anything is prepared."""
+    check_mixing(config.optimisation, views=0, slicewise=plan.slicewise)
+    views_of(plan, tta=config.optimisation.tta)
+    with torch.device("meta"):
+        create_model(
+            config.arch, spatial_dims=plan.spatial_dims, slicewise=plan.slicewise, num_classes=2,
+            drop_path=config.optimisation.drop_path,
+        )  # fmt: skip
 
 
 def _summary(plan: Plan, folder: RunFolder) -> str:
