@@ -39,8 +39,8 @@ class TrainingLoss:
 
     Example:
         >>> loss = TrainingLoss(class_weights=torch.ones(2))
-        >>> loss(torch.zeros(1, 2), torch.tensor([1])).item() == np.float32(np.log(2))
-        True
+        >>> round(loss(torch.zeros(1, 2), torch.tensor([1])).item(), 4)
+        0.6931
     """
 
     class_weights: torch.Tensor
