@@ -77,6 +77,7 @@ def write_bundle(
     fingerprint: Fingerprint,
     members: Sequence[TrainedMember],
     operating_point: OperatingPoint,
+    tta: int = 0,
     weights_source: str = "none",
     weights_sha256: str = "",
     card: str = "",
@@ -92,6 +93,7 @@ def write_bundle(
         fingerprint: What the training scans looked like.
         members: The networks.
         operating_point: Of the ensemble.
+        tta: Views beside the scan itself that the members were evaluated, and are used, with.
         weights_source: Where the networks started.
         weights_sha256: Of those weights.
         card: Text of the model card, Markdown.
@@ -107,13 +109,14 @@ def write_bundle(
         hashes = TrainingHashes.of({member.fold: member.training_hashes for member in members})
         hashes.write_json(temporary / TRAINING_HASHES)
         written = tuple(_add_member(temporary, member) for member in members)
-        golden = _answer_golden_case(members, arch=arch, num_classes=len(classes), plan=plan)
+        golden = _answer_golden_case(members, arch=arch, num_classes=len(classes), plan=plan, tta=tta)
         golden.write(temporary / GOLDEN)
         manifest = BundleManifest(
             medres_version=__version__, arch=arch, spatial_dims=plan.spatial_dims, slicewise=plan.slicewise,
             in_channels=plan.in_channels, num_classes=len(classes), classes=tuple(classes), positive=positive,
-            members=written, operating_point=operating_point, num_training_scans=fingerprint.num_scans,
-            modality=fingerprint.modality, weights_source=weights_source, weights_sha256=weights_sha256,
+            members=written, operating_point=operating_point, tta=tta,
+            num_training_scans=fingerprint.num_scans, modality=fingerprint.modality,
+            weights_source=weights_source, weights_sha256=weights_sha256,
             files={path.name: sha256_of(path) for path in sorted(temporary.iterdir())},
         ).signed()  # fmt: skip
         manifest.write_json(temporary / MANIFEST)
@@ -161,7 +164,7 @@ def verify_golden_case(bundle: Bundle) -> None:
         raise BundleError(f"The golden case of {bundle.folder} does not fit its plan.", fix=AGAIN)
     for member in bundle.members:
         row = order.index(member.manifest.fold)
-        logits = golden_logits(member.model, preprocessor, golden.prepared)
+        logits = golden_logits(member.model, preprocessor, golden.prepared, tta=bundle.manifest.tta)
         deviation = max(
             largest_deviation(logits, golden.logits[row]),
             largest_deviation(member.probabilities(logits[None])[0], golden.probabilities[row]),
@@ -184,13 +187,15 @@ def _add_member(folder: Path, member: TrainedMember) -> MemberManifest:
     )  # fmt: skip
 
 
-def _answer_golden_case(members: Sequence[TrainedMember], *, arch: str, num_classes: int, plan: Plan) -> GoldenCase:
+def _answer_golden_case(
+    members: Sequence[TrainedMember], *, arch: str, num_classes: int, plan: Plan, tta: int
+) -> GoldenCase:
     preprocessor = Preprocessor(plan)
     prepared = golden_input(preprocessor)
     logits, probabilities = [], []
     for member in members:  # one network at a time in memory
         network = rebuild_network(member.weights_file, arch=arch, num_classes=num_classes, plan=plan)
-        logits.append(golden_logits(network, preprocessor, prepared))
+        logits.append(golden_logits(network, preprocessor, prepared, tta=tta))
         answer = calibrated(logits[-1][None], offset=member.logit_offset, temperature=member.temperature)
         probabilities.append(answer[0])
     return GoldenCase(prepared, np.stack(logits), np.stack(probabilities))

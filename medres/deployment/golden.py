@@ -79,10 +79,12 @@ def golden_shape(preprocessor: Preprocessor) -> tuple[int, ...]:
     return (1, channels, *spatial)
 
 
-def golden_logits(model: nn.Module, preprocessor: Preprocessor, prepared: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+def golden_logits(
+    model: nn.Module, preprocessor: Preprocessor, prepared: npt.NDArray[Any], *, tta: int
+) -> npt.NDArray[np.float32]:
     """Return what a member says about the golden case, ``(K,)``, on the CPU."""
     logits = compute_logits(
-        model, preprocessor, lambda part: prepared[part], 1, batch_size=1, device=torch.device("cpu")
+        model, preprocessor, lambda part: prepared[part], 1, batch_size=1, device=torch.device("cpu"), tta=tta
     )
     answer: npt.NDArray[np.float32] = logits[0]
     return answer

@@ -68,6 +68,7 @@ class BundleManifest(Document):
         positive: The positive class of two.
         members: The networks.
         operating_point: Of the ensemble.
+        tta: Views beside the scan itself that logits are averaged over (`medres.preprocessing.views`).
         num_training_scans: Number of scans that the fingerprint was made from.
         modality: What they look like.
         weights_source: Where the networks started: ``none``, a file's name, a timm tag.
@@ -87,6 +88,7 @@ class BundleManifest(Document):
     positive: str | None
     members: tuple[MemberManifest, ...] = pydantic.Field(min_length=1)
     operating_point: OperatingPoint
+    tta: int = pydantic.Field(default=0, ge=0)
     num_training_scans: int
     modality: str
     weights_source: str
@@ -117,8 +119,12 @@ class BundleManifest(Document):
         return self.model_copy(update={"seal": self.content_digest()})
 
     def content_digest(self) -> str:
-        """Return the SHA-256 of everything but the seal."""
-        return digest_of({key: value for key, value in self.to_mapping().items() if key != "seal"})
+        """Return the SHA-256 of everything but the seal.
+
+        No test-time augmentation counts as no word about it: bundles from before it keep their seal.
+        """
+        silent = {"seal"} if self.tta else {"seal", "tta"}
+        return digest_of({key: value for key, value in self.to_mapping().items() if key not in silent})
 
     def _operating_points(self) -> list[OperatingPoint]:
         return [self.operating_point, *(member.operating_point for member in self.members)]

@@ -190,7 +190,7 @@ class Predictor:
     def _logits(self, network: nn.Module, prepared: Sequence[npt.NDArray[Any]]) -> npt.NDArray[np.float32]:
         return compute_logits(
             network, self._preprocessor, lambda part: prepared[part], len(prepared),
-            batch_size=self._batch_size, device=self.device,
+            batch_size=self._batch_size, device=self.device, tta=self.bundle.manifest.tta,
         )  # fmt: skip
 
     def _decide(self, probabilities: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:

@@ -59,14 +59,23 @@ class Activations:
         return self.cache.read_each(keys)
 
 
-def view_of(keys: Sequence[str], *, epoch: int, views: int, seed: int) -> list[int]:
+def view_of(keys: Sequence[str], *, epoch: int, views: int, seed: int, repeats: Rows | None = None) -> list[int]:
     """Return which view of each scan an epoch sees: all of them in turn, each scan beginning with another.
+
+    Args:
+        keys: Key of each scan.
+        epoch: Counted from 1.
+        views: How many there are.
+        seed: Of the run.
+        repeats: How often the epoch showed each scan before; None = never.
 
     Example:
         >>> [view_of(["a"], epoch=epoch, views=3, seed=0) for epoch in (1, 2, 3, 4)]
         [[1], [2], [0], [1]]
     """
-    return [(epoch + first) % views for first in augmentation_seeds(keys, seed=seed, epoch=0)]
+    again = np.zeros(len(keys), dtype=np.int64) if repeats is None else repeats
+    firsts = augmentation_seeds(keys, seed=seed, epoch=0)
+    return [(epoch + first + int(repeat)) % views for first, repeat in zip(firsts, again, strict=True)]
 
 
 def sweep_unused(folder: Path, *, older_than_seconds: float = UNUSED_SECONDS) -> int:

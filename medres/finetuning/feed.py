@@ -42,9 +42,9 @@ class Feed:
         keys = [self.keys[row] for row in rows]
         return self.cache.read_each(keys) if self.cache.ragged else self.cache.read(keys)
 
-    def seeds(self, rows: Rows, *, seed: int, epoch: int) -> list[int]:
+    def seeds(self, rows: Rows, *, seed: int, epoch: int, repeats: Rows | None = None) -> list[int]:
         """Return the augmentation seeds of rows, see `augmentation_seeds`."""
-        return augmentation_seeds([self.keys[row] for row in rows], seed=seed, epoch=epoch)
+        return augmentation_seeds([self.keys[row] for row in rows], seed=seed, epoch=epoch, repeats=repeats)
 
     def inputs(self, rows: Rows, *, seeds: Sequence[int] | None = None) -> Inputs:
         """Return rows as the network reads them, on the device, with a mask of the slices in 2.5D.
@@ -77,7 +77,9 @@ class _Seeded:
         return self.augmenter(stacks, seeds=self.seeds, counts=counts)
 
 
-def augmentation_seeds(keys: Sequence[str], *, seed: int, epoch: int) -> list[int]:
+def augmentation_seeds(
+    keys: Sequence[str], *, seed: int, epoch: int, repeats: npt.NDArray[np.int64] | None = None
+) -> list[int]:
     """Return one seed a scan that depends on the run's seed, the scan and the epoch alone.
 
     Not on its row, its batch, its fold, the worker or the rank: the same scan looks the same in all of them.
@@ -86,10 +88,13 @@ def augmentation_seeds(keys: Sequence[str], *, seed: int, epoch: int) -> list[in
         keys: Key of each scan (`Feed.keys`).
         seed: Of the run.
         epoch: Counted from 1; negative numbers stand for the views of a frozen part.
+        repeats: How often the epoch showed each scan before (`medres.finetuning.sampling`), so that a scan that comes
+            again looks different; None = never.
 
     Example:
         >>> augmentation_seeds(["a", "b"], seed=0, epoch=1) == augmentation_seeds(["b", "a"], seed=0, epoch=1)[::-1]
         True
     """
-    digests = (hashlib.sha256(f"{seed} {epoch} {key}".encode()).digest() for key in keys)
-    return [int.from_bytes(digest[:4], "big") for digest in digests]
+    again = np.zeros(len(keys), dtype=np.int64) if repeats is None else repeats
+    texts = (f"{seed} {epoch} {key} {repeat or ''}" for key, repeat in zip(keys, again, strict=True))
+    return [int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") for text in texts]

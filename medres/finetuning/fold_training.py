@@ -20,7 +20,8 @@ from medres.finetuning.fold_checkpoint import FoldCheckpoint
 from medres.finetuning.freezing import freeze_to, thaw
 from medres.finetuning.head_solver import Split, solve_head
 from medres.finetuning.inference import compute_logits, linear_logits
-from medres.finetuning.losses import class_weights, logit_offset
+from medres.finetuning.inner_validation import inner_validation
+from medres.finetuning.losses import class_weights, training_offset
 from medres.finetuning.optimisers import Memory
 from medres.finetuning.outcomes import WEIGHTS_FILE, FoldOutcome, Logits, read_outcome, write_outcome
 from medres.finetuning.stages import Stage
@@ -94,7 +95,7 @@ class FoldTrainer:
         weights_file = folder / WEIGHTS_FILE
         write_weights(model, weights_file)
         outcome = FoldOutcome(
-            fold=fold, weights_file=weights_file, offset=logit_offset(samples.class_weights),
+            fold=fold, weights_file=weights_file, offset=samples.offset,
             operating_point=self._operating_point(samples),
             held_out_logits=self._logits(model, fold.held_out), val_logits=self._logits(model, fold.val),
             test_logits=self._logits(model, self.test), seconds=place.seconds,
@@ -115,14 +116,20 @@ class FoldTrainer:
         return model.eval()
 
     def _samples(self, fold: Fold) -> TrainingSamples:
-        labels = self.table.class_indices[fold.train]
-        weighting = self.trainer.optimisation.class_weights
+        rows, watched = fold.train, None
+        if self.trainer.optimisation.early_stopping_patience:
+            rows, inner = inner_validation(self.table, fold, seed=self.seed)
+            watched = (inner, self.table.class_indices[inner])
+        labels, num_classes = self.table.class_indices[rows], len(self.table.classes)
+        optimisation = self.trainer.optimisation
         return TrainingSamples(
-            rows=fold.train,
+            rows=rows,
             class_indices=labels,
-            class_weights=class_weights(labels, num_classes=len(self.table.classes), weighting=weighting),
-            pseudonyms=tuple(self.pseudonyms[row] for row in fold.train),
+            class_weights=class_weights(labels, num_classes=num_classes, weighting=optimisation.class_weights),
+            offset=training_offset(labels, num_classes=num_classes, optimisation=optimisation),
+            pseudonyms=tuple(self.pseudonyms[row] for row in rows),
             shared_rows=self.shared_rows,
+            watched=watched,
         )
 
     def _run_stage(
@@ -150,11 +157,12 @@ class FoldTrainer:
         )
 
     def _solve(self, model: ClassificationModel, fold: Fold, samples: TrainingSamples) -> None:
-        rows, inner = self._rows_and_inner_splits(fold)
+        rows, inner = self._rows_and_inner_splits(fold, samples.rows)
         features = self._features(model, rows, views=self.trainer.optimisation.head_views).astype(np.float64)
         labels = self.table.class_indices[rows]
+        # balanced sampling amounts to these weights, for a head that sees every scan once
         head = solve_head(
-            features, labels, weights=samples.class_weights, inner=inner, train=np.arange(len(fold.train))
+            features, labels, weights=np.exp(samples.offset), inner=inner, train=np.arange(len(samples.rows))
         )
         head.copy_to(model.head)
         self.trainer.on_event("head_solved", strength=head.strength, inner_log_loss=head.inner_log_loss)
@@ -166,12 +174,12 @@ class FoldTrainer:
             batch_size=self.trainer.plan.batch_size,
         )  # fmt: skip
 
-    def _rows_and_inner_splits(self, fold: Fold) -> tuple[Rows, list[Split]]:
+    def _rows_and_inner_splits(self, fold: Fold, train: Rows) -> tuple[Rows, list[Split]]:
         """Return training rows, then validation rows, and the splits of them that choose the L2 strength."""
         if len(fold.val):
-            rows = np.concatenate([fold.train, fold.val])
-            return rows, [(np.arange(len(fold.train)), np.arange(len(fold.train), len(rows)))]
-        return fold.train, inner_splits(self.table, fold.train, seed=self.seed)
+            rows = np.concatenate([train, fold.val])
+            return rows, [(np.arange(len(train)), np.arange(len(train), len(rows)))]
+        return train, inner_splits(self.table, train, seed=self.seed)
 
     def _operating_point(self, samples: TrainingSamples) -> OperatingPoint:
         counts = np.bincount(samples.class_indices, minlength=len(self.table.classes))
@@ -181,12 +189,13 @@ class FoldTrainer:
         feed = self.trainer.feed
         if not len(rows):
             return np.empty((0, len(self.table.classes)), dtype=np.float32)
-        if all(stage.train_from == "head" for stage in self.stages):
+        tta = self.trainer.optimisation.tta
+        if not tta and all(stage.train_from == "head" for stage in self.stages):
             # nothing before the head was trained: its features are known, view 0 is the scan itself
             return linear_logits(model.head, self._features(model, rows, views=1)[:, 0], device=feed.device)
         return compute_logits(
             model, feed.preprocessor, lambda part: feed.stored(rows[part]), len(rows),
-            batch_size=self.trainer.plan.batch_size, device=feed.device,
+            batch_size=self.trainer.plan.batch_size, device=feed.device, tta=tta,
         )  # fmt: skip
 
 

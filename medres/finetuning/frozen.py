@@ -11,15 +11,39 @@ from torch import nn
 from medres.finetuning.activations import Activations, view_of
 from medres.finetuning.feed import Feed, Rows
 from medres.finetuning.inference import laid_out
+from medres.finetuning.mixing import mix_batch
+from medres.finetuning.optimisation import Optimisation
 from medres.finetuning.prefix_cache import Autocast
 from medres.preprocessing.stacks import Inputs
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """Some training scans of an epoch.
+
+    Args:
+        rows: Rows of the feed, ``(B,)``.
+        class_indices: ``(B,)``, on the device.
+        epoch: Counted through the fold from 1.
+        repeats: How often the epoch showed each of them before, ``(B,)``.
+        seed: Of what is drawn for the batch as a whole (mixing).
+    """
+
+    rows: Rows
+    class_indices: torch.Tensor
+    epoch: int
+    repeats: Rows
+    seed: int
 
 
 class FrozenPart(Protocol):
     """Gives the input of the trained part."""
 
-    def __call__(self, rows: Rows, *, epoch: int) -> Inputs:
-        """Return what the trained part reads of some rows in an epoch, on the device, without a gradient."""
+    def __call__(self, batch: Batch) -> tuple[Inputs, torch.Tensor]:
+        """Return what the trained part reads, on the device and without a gradient, and its targets.
+
+        Targets are class indices ``(B,)``, or shares of classes ``(B, K)`` where scans are mixed.
+        """
         ...
 
 
@@ -31,22 +55,36 @@ class LivePart:
         feed: Prepared scans.
         prefix: The frozen part; the identity where everything is trained.
         seed: Of the augmentation.
-        augment: Whether scans are augmented.
+        optimisation: Whether scans are augmented and mixed.
+        num_classes: Of soft targets.
         autocast: Arithmetic of training.
     """
 
     feed: Feed
     prefix: nn.Module
     seed: int
-    augment: bool
+    optimisation: Optimisation
+    num_classes: int
     autocast: Autocast
 
-    def __call__(self, rows: Rows, *, epoch: int) -> Inputs:
+    def __call__(self, batch: Batch) -> tuple[Inputs, torch.Tensor]:
         """Return what the trained part reads."""
-        seeds = self.feed.seeds(rows, seed=self.seed, epoch=epoch) if self.augment else None
-        inputs = self.feed.inputs(rows, seeds=seeds)
+        seeds = None
+        if self.optimisation.augment:
+            seeds = self.feed.seeds(batch.rows, seed=self.seed, epoch=batch.epoch, repeats=batch.repeats)
+        inputs, targets = self._mixed(self.feed.inputs(batch.rows, seeds=seeds), batch)
         with torch.no_grad(), self.autocast():
-            return Inputs(self.prefix(laid_out(inputs), *inputs.beside), inputs.slice_mask)
+            return Inputs(self.prefix(laid_out(inputs), *inputs.beside), inputs.slice_mask), targets
+
+    def _mixed(self, inputs: Inputs, batch: Batch) -> tuple[Inputs, torch.Tensor]:
+        optimisation = self.optimisation
+        if not optimisation.mixes:
+            return inputs, batch.class_indices
+        mixed = mix_batch(
+            inputs.scans, batch.class_indices, num_classes=self.num_classes, mixup=optimisation.mixup,
+            cutmix=optimisation.cutmix, seed=batch.seed,
+        )  # fmt: skip
+        return Inputs(mixed.scans, inputs.slice_mask), mixed.targets
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,9 +103,10 @@ class KeptPart:
     views: int
     seed: int
 
-    def __call__(self, rows: Rows, *, epoch: int) -> Inputs:
+    def __call__(self, batch: Batch) -> tuple[Inputs, torch.Tensor]:
         """Return what the trained part reads."""
-        keys = [self.feed.keys[row] for row in rows]
-        inputs = self.activations.read(rows, view_of(keys, epoch=epoch, views=self.views, seed=self.seed))
+        keys = [self.feed.keys[row] for row in batch.rows]
+        views = view_of(keys, epoch=batch.epoch, views=self.views, seed=self.seed, repeats=batch.repeats)
+        inputs = self.activations.read(batch.rows, views)
         is_map = inputs.scans.ndim > (3 if inputs.slice_mask is not None else 2)
-        return Inputs(laid_out(inputs), inputs.slice_mask) if is_map else inputs
+        return Inputs(laid_out(inputs), inputs.slice_mask) if is_map else inputs, batch.class_indices

@@ -16,21 +16,24 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from lightning_fabric import Fabric
-from torch.nn import functional as F  # noqa: N812 -- the field's own name
 
 from medres.errors import TrainingError
 from medres.finetuning.averaging import WeightAverage
 from medres.finetuning.checkpoints import named_part, part_of
 from medres.finetuning.feed import Feed, Rows
 from medres.finetuning.freezing import freeze_to
-from medres.finetuning.frozen import FrozenPart, KeptPart, LivePart
+from medres.finetuning.frozen import Batch, FrozenPart, KeptPart, LivePart
+from medres.finetuning.inference import compute_logits
+from medres.finetuning.losses import TrainingLoss, mean_over_samples
 from medres.finetuning.memory import is_out_of_memory, release_memory
 from medres.finetuning.optimisation import Optimisation
 from medres.finetuning.optimisers import Memory, make_optimiser, memory_of
 from medres.finetuning.prefix_cache import PrefixCache
+from medres.finetuning.sampling import epoch_order
 from medres.finetuning.schedule import warmup_cosine
 from medres.finetuning.stages import Stage
 from medres.finetuning.stopping import StopRequest, stop_requests
+from medres.finetuning.watch import Watch
 from medres.models.classifier import ClassificationModel
 from medres.planning.plan import Plan
 from medres.runs.progress import Progress
@@ -54,16 +57,20 @@ class TrainingSamples:
         rows: Rows of the feed, ``(N,)``.
         class_indices: ``(N,)``.
         class_weights: Weights of the classes in the loss, ``(K,)``.
+        offset: What weights and sampling add to the logits, ``(K,)``.
         pseudonyms: One a row, to name a scan in a message without its id.
         shared_rows: Rows whose frozen activations are computed together: those of all folds, so that no fold repeats
             another's work; None = `rows`.
+        watched: Rows of an inner validation, and their classes, whose loss ends a stage early; None = none.
     """
 
     rows: Rows
     class_indices: npt.NDArray[np.int64]
     class_weights: npt.NDArray[np.float64]
+    offset: npt.NDArray[np.float64]
     pseudonyms: tuple[str, ...]
     shared_rows: Rows | None = None
+    watched: tuple[Rows, npt.NDArray[np.int64]] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,6 +148,8 @@ class Trainer:
         with torch.random.fork_rng(devices=devices), stop_requests() as stop:
             epochs = range(loop.epoch, first_epoch + stage.epochs)
             for epoch in self.progress.track(epochs, description=f"{stage.name}: epochs", total=len(epochs)):
+                if loop.should_stop:
+                    break
                 self.on_event("epoch", stage=stage.name, epoch=epoch, **loop.run_epoch(epoch, keep, stop))
                 keep(loop.state())
                 stop.leave()
@@ -169,6 +178,19 @@ class _Position:
     averaged: int = field(default=0)
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Part:
+    """Some samples of an epoch: their positions, and how often the epoch showed each of them before."""
+
+    positions: Rows
+    repeats: Rows
+
+    def divided(self, count: int) -> list[_Part]:
+        """Return even parts."""
+        parts = zip(np.array_split(self.positions, count), np.array_split(self.repeats, count), strict=True)
+        return [_Part(positions=positions, repeats=repeats) for positions, repeats in parts]
+
+
 class _StageLoop:
     """The state of one stage: frozen part, trained suffix, optimiser, schedule, average."""
 
@@ -194,28 +216,41 @@ class _StageLoop:
         if state and state.facts["scaler"]:
             self._trainer.fabric.strategy.precision.load_state_dict(state.facts["scaler"])
         self._frozen = self._frozen_part(kept=state.facts["kept"] if state else None)
-        self._class_weights = torch.as_tensor(samples.class_weights, dtype=torch.float32, device=trainer.feed.device)
+        self._loss_of = TrainingLoss.of(
+            trainer.optimisation, class_weights=samples.class_weights, device=trainer.feed.device
+        )
+        self._watch = Watch.of(trainer.optimisation, watched=samples.watched, offset=samples.offset)
+        if state and self._watch:
+            self._watch.restore(state.facts["watch"], part_of(state.tensors, "best"))
 
     @property
     def epoch(self) -> int:
         """The epoch that comes next."""
         return self._at.epoch
 
+    @property
+    def should_stop(self) -> bool:
+        """Whether an inner validation says that the stage is over."""
+        return self._watch is not None and self._watch.should_stop
+
     def run_epoch(self, epoch: int, keep: KeepState, stop: StopRequest) -> dict[str, Any]:
         """Train on every sample once and return what the event log says of it."""
         self._suffix.train()
         started = kept = time.monotonic()
         self._waited = 0.0
-        for number, positions in enumerate(self._batches(epoch)):
+        for number, batch in enumerate(self._batches(epoch)):
             if number < self._at.done:
                 continue
-            self._at.loss += self._train_step(positions, epoch) * len(positions)
+            self._at.loss += self._train_step(batch, epoch) * len(batch.positions)
             self._at.done += 1
             if stop or time.monotonic() - kept > KEEP_SECONDS:
                 keep(self.state())
                 stop.leave()
                 kept = time.monotonic()
-        return self._summary(epoch, time.monotonic() - started)
+        summary = self._summary(epoch, time.monotonic() - started)
+        if self._watch:
+            summary["metrics"]["inner_log_loss"] = self._watched_loss(self._watch, epoch)
+        return summary
 
     def state(self) -> StageState:
         """Return what the stage continues from."""
@@ -223,8 +258,10 @@ class _StageLoop:
         tensors = {
             **named_part(self._model.state_dict(), "model"), **named_part(average, "average"),
             **named_part(memory_of(self._optimiser, self._model), "optimiser"),
+            **named_part(self._watch.best if self._watch else {}, "best"),
         }  # fmt: skip
         facts = {
+            "watch": self._watch.stopping.to_mapping() if self._watch else None,
             "position": dict(vars(self._at)), "kept": isinstance(self._frozen, KeptPart),
             "scaler": self._trainer.fabric.strategy.precision.state_dict(),
         }  # fmt: skip
@@ -234,6 +271,8 @@ class _StageLoop:
         """Put the averaged weights in place, leave the model in eval mode and return the optimiser's memory."""
         if self._average:
             self._average.copy_to(self._suffix)
+        if self._watch and self._watch.best:
+            self._suffix.load_state_dict(self._watch.best)
         self._model.eval()
         return memory_of(self._optimiser, self._model)
 
@@ -255,8 +294,8 @@ class _StageLoop:
         """
         trainer, stage = self._trainer, self._stage
         live = LivePart(
-            feed=trainer.feed, prefix=self._prefix, seed=trainer.seed, augment=trainer.optimisation.augment,
-            autocast=trainer.fabric.autocast,
+            feed=trainer.feed, prefix=self._prefix, seed=trainer.seed, optimisation=trainer.optimisation,
+            num_classes=len(self._samples.class_weights), autocast=trainer.fabric.autocast,
         )  # fmt: skip
         views = planned_views(stage, trainer.optimisation)
         if not views or kept is False or not stage.epochs:
@@ -278,54 +317,67 @@ class _StageLoop:
         metrics = {"loss": loss, "lr": max(rates.values()), "seconds": seconds, "waiting_seconds": self._waited}
         return {"metrics": metrics, "learning_rates": rates, "trainable_parameters": numbers}
 
-    def _train_step(self, positions: Rows, epoch: int) -> float:
+    def _watched_loss(self, watch: Watch, epoch: int) -> float:
+        """Return the loss of the inner validation at the weights that the stage would end with now."""
+        trained = {name: tensor.detach().clone() for name, tensor in self._suffix.state_dict().items()}
+        if self._average:
+            self._average.copy_to(self._suffix)
+        feed = self._trainer.feed
+        logits = compute_logits(
+            self._model, feed.preprocessor, lambda part: feed.stored(watch.rows[part]), len(watch.rows),
+            batch_size=self._trainer.plan.batch_size, device=feed.device,
+        )  # fmt: skip
+        loss = watch.see(epoch, logits, self._suffix)
+        self._suffix.load_state_dict(trained)
+        return loss
+
+    def _train_step(self, batch: _Part, epoch: int) -> float:
         self._set_learning_rates()
-        loss = self._with_smaller_parts(positions, epoch)
-        self._require_finite(loss, positions, epoch, what="loss")
-        if self._is_usable(self._clip_gradient(), positions, epoch):
-            self._stepper.step()
-            if self._average:
-                self._average.update(self._suffix)
-                self._at.averaged += 1
-        else:
-            self._stepper.step()  # fp16 sees the infinite gradient, leaves the weights alone and lowers its scale
+        loss = self._with_smaller_parts(batch, epoch)
+        self._require_finite(loss, batch.positions, epoch, what="loss")
+        usable = self._is_usable(self._clip_gradient(), batch.positions, epoch)
+        # fp16 sees an infinite gradient, leaves the weights alone and lowers its scale
+        self._stepper.step()
+        if usable and self._average:
+            self._average.update(self._suffix)
+            self._at.averaged += 1
         self._at.step += 1
         return loss
 
-    def _with_smaller_parts(self, positions: Rows, epoch: int) -> float:
+    def _with_smaller_parts(self, batch: _Part, epoch: int) -> float:
         while True:
             # dropout and the like draw from here: the same numbers, however often a step is begun
             torch.manual_seed(step_seed(self._trainer.seed, epoch=epoch, step=self._at.step))
             self._stepper.zero_grad(set_to_none=True)
             try:
-                return self._gradient(positions, epoch)
+                return self._gradient(batch, epoch)
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
-            self._halve(len(positions))
+            self._halve(len(batch.positions))
 
-    def _gradient(self, positions: Rows, epoch: int) -> float:
+    def _gradient(self, batch: _Part, epoch: int) -> float:
         """Add up the gradient of a batch, part by part, and return its mean loss."""
-        total = 0.0
-        parts = np.array_split(positions, math.ceil(len(positions) / self._at.part_size))
+        total, num_samples = 0.0, len(batch.positions)
+        parts = batch.divided(math.ceil(num_samples / self._at.part_size))
         for number, part in enumerate(parts):
             with self._trainer.fabric.no_backward_sync(self._trained, enabled=number + 1 < len(parts)):
-                loss = self._loss(part, epoch) / len(positions)
+                loss = mean_over_samples(self._losses(part, epoch, number), num_samples=num_samples)
                 self._trainer.fabric.backward(loss)
             total += float(loss.detach())
         return total
 
-    def _loss(self, positions: Rows, epoch: int) -> torch.Tensor:
-        """Return the sum of the losses of some samples."""
+    def _losses(self, part: _Part, epoch: int, number: int) -> torch.Tensor:
+        """Return the losses of some samples."""
         started = time.monotonic()
-        inputs = self._frozen(self._samples.rows[positions], epoch=epoch)
-        targets = torch.from_numpy(self._samples.class_indices[positions]).to(self._trainer.feed.device)
+        labels = torch.from_numpy(self._samples.class_indices[part.positions]).to(self._trainer.feed.device)
+        batch = Batch(
+            rows=self._samples.rows[part.positions], class_indices=labels, epoch=epoch, repeats=part.repeats,
+            seed=step_seed(self._trainer.seed, epoch=epoch, step=self._at.step, part=number),
+        )  # fmt: skip
+        inputs, targets = self._frozen(batch)
         self._waited += time.monotonic() - started
-        logits = self._trained(inputs.scans, *inputs.beside)
-        smoothing = self._trainer.optimisation.label_smoothing
-        # a sum that is divided by the number of samples, not by their weights: in a small batch of one class the weight
-        # would cancel out
-        return F.cross_entropy(logits, targets, weight=self._class_weights, label_smoothing=smoothing, reduction="sum")
+        return self._loss_of(self._trained(inputs.scans, *inputs.beside), targets)
 
     def _halve(self, batch_size: int) -> None:
         largest = min(self._at.part_size, batch_size)
@@ -341,10 +393,13 @@ class _StageLoop:
             f"{self._stage.name}: out of memory; batches are computed in parts of {self._at.part_size} from now on"
         )
 
-    def _batches(self, epoch: int) -> Iterator[Rows]:
-        order = np.random.default_rng((self._trainer.seed, epoch)).permutation(len(self._samples.rows))
+    def _batches(self, epoch: int) -> list[_Part]:
+        order = epoch_order(
+            self._samples.class_indices, sampling=self._trainer.optimisation.sampling, seed=self._trainer.seed,
+            epoch=epoch,
+        )  # fmt: skip
         # even parts instead of a short last batch: batch normalisation cannot use a batch of one
-        yield from np.array_split(order, self._steps_an_epoch)
+        return _Part(positions=order.positions, repeats=order.repeats).divided(self._steps_an_epoch)
 
     def _set_learning_rates(self) -> None:
         factor = warmup_cosine(self._at.step, total_steps=self._total_steps, warmup_steps=self._warmup_steps)
@@ -390,9 +445,9 @@ def planned_views(stage: Stage, optimisation: Optimisation) -> int:
     return min(asked, stage.epochs) if optimisation.augment else 1
 
 
-def step_seed(seed: int, *, epoch: int, step: int) -> int:
-    """Return the seed of what a training step draws: of the run's seed, the epoch and the step alone."""
-    return int(np.random.SeedSequence((seed, epoch, step)).generate_state(1)[0])
+def step_seed(seed: int, *, epoch: int, step: int, part: int = 0) -> int:
+    """Return the seed of what a training step draws: of the run's seed, epoch, step and part of it alone."""
+    return int(np.random.SeedSequence((seed, epoch, step, part)).generate_state(1)[0])
 
 
 def make_fabric(device: torch.device, precision: str) -> Fabric:

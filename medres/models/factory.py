@@ -23,6 +23,7 @@ from medres.models.loading import (
 from medres.models.names import check_arch, check_spatial_dims, is_builtin, list_archs, require_arch
 from medres.models.plugins import build_plugin_backbone
 from medres.models.slices import SliceModel
+from medres.models.stochastic_depth import set_stochastic_depth
 from medres.models.timm_networks import build_timm_backbone
 from medres.models.weights import PretrainedWeights, no_weights_reason, resolve_weights
 from medres.planning.facts import BackboneFacts
@@ -46,6 +47,7 @@ def create_model(
     geometry: GeometryName | None = None,
     stem_stride: Sequence[int] | None = None,
     drop_rate: float = 0.0,
+    drop_path: float = 0.0,
 ) -> ClassificationModel:
     """Build a classifier.
 
@@ -67,6 +69,7 @@ def create_model(
         stem_stride: Of a 3D network, stride along D, H, W of its first convolution and of the pooling after it:
             ``(1, 2, 2)`` for thick slices; None: that of the weights, else ``(2, 2, 2)``.
         drop_rate: Dropout before the head.
+        drop_path: Stochastic depth of the last residual block (`medres.models.stochastic_depth`).
 
     Returns:
         The model in training mode. Random weights are drawn from torch's generator.
@@ -88,6 +91,7 @@ def create_model(
     pretrained = _resolved(weights, arch, dims, weights_dir)
     shape = _geometry(arch, geometry, stem_stride, dims, pretrained)
     backbone = _build(arch, dims, in_channels, shape)
+    set_stochastic_depth(backbone, drop_path)
     model_class = SliceModel if slicewise else ClassificationModel
     if pretrained is None:
         return model_class(

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import os
 from functools import partial
+from typing import Any
 
 # `import monai` pulls in mlflow, which would report to its makers; medres reports to nobody
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("DO_NOT_TRACK", "true")
 
-from monai.networks.nets.resnet import ResNet
-from torch import nn
+from monai.networks.nets.resnet import ResNet, ResNetBlock, ResNetBottleneck
+from torch import Tensor, nn
 
 from medres.models.backbone import Backbone
 from medres.models.geometry import DEFAULT, LAYERS, Geometry, StemPool, ZeroPaddedShortcut, dilate
@@ -71,3 +72,42 @@ def _mend_shortcuts(net: ResNet) -> None:
         if isinstance(shortcut, partial):  # MONAI's type A: a function, no module
             planes, stride = (shortcut.keywords[key] for key in ("planes", "stride"))
             module.downsample = ZeroPaddedShortcut(planes, stride=stride)
+
+
+class _DroppableBlock(ResNetBlock):  # type: ignore[misc]  # MONAI is not typed here
+    """MONAI's block with a module ``drop_path`` at the end of its branch; the same parameters and names."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.act(self.bn1(self.conv1(x)))
+        out = self.bn2(self.conv2(out))
+        return _joined(self, x, out)
+
+
+class _DroppableBottleneck(ResNetBottleneck):  # type: ignore[misc]
+    """The same of MONAI's bottleneck."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.act(self.bn1(self.conv1(x)))
+        out = self.act(self.bn2(self.conv2(out)))
+        out = self.bn3(self.conv3(out))
+        return _joined(self, x, out)
+
+
+def _joined(block: Any, x: Tensor, branch: Tensor) -> Tensor:
+    shortcut = x if block.downsample is None else block.downsample(x)
+    joined: Tensor = block.act(block.drop_path(branch) + shortcut)
+    return joined
+
+
+_DROPPABLE: dict[type[nn.Module], type[nn.Module]] = {
+    ResNetBlock: _DroppableBlock,
+    ResNetBottleneck: _DroppableBottleneck,
+}
+
+
+def let_branches_be_dropped(net: nn.Module) -> None:
+    """Give MONAI's residual blocks a module ``drop_path``, for now the identity (`medres.models.stochastic_depth`)."""
+    for module in net.modules():
+        if type(module) in _DROPPABLE:
+            module.__class__ = _DROPPABLE[type(module)]
+            module.drop_path = nn.Identity()

@@ -102,8 +102,11 @@ def _explain(error: pydantic.ValidationError, source: str) -> tuple[str]:
     lines = []
     for item in error.errors():
         key = ".".join(str(part) for part in item["loc"]) or "(whole document)"
-        given = "" if item["type"] in ("missing", "extra_forbidden") else f"; got {item['input']!r}"
-        lines.append(f"{key}: {_REASONS.get(item['type'], item['msg'])}{given}.")
+        # a rule between keys names their values itself
+        silent = item["type"] in ("missing", "extra_forbidden") or isinstance(item["input"], dict)
+        given = "" if silent else f"; got {item['input']!r}"
+        reason = _REASONS.get(item["type"], item["msg"].removeprefix("Value error, "))
+        lines.append(f"{key}: {reason}{given}.")
     return (f"{source} is not valid. " + " ".join(lines),)
 
 

@@ -30,6 +30,7 @@ def write_run_bundle(
         fingerprint=study.fingerprint,
         members=[_member(study, *pair) for pair in zip(outcomes, temperatures, strict=True)],
         operating_point=ensemble_operating_point(outcomes),
+        tta=design.optimisation.tta,
         weights_source=design.weights_source,
         weights_sha256=weights.sha256 if weights else "",
         card=model_card(metrics, design.plan, arch=design.arch, weights_source=design.weights_source),

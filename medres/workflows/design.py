@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,8 +13,11 @@ from medres.data.sample import sample_key
 from medres.finetuning.feed import Feed, Rows
 from medres.finetuning.inference import memory_format
 from medres.finetuning.machine import choose_device, machine_facts
+from medres.finetuning.mixing import check_mixing
+from medres.finetuning.optimisation import Optimisation
 from medres.finetuning.recipes import build_recipe, choose_recipe, default_epochs, describe_recipe
 from medres.finetuning.stages import Stage
+from medres.finetuning.trainer import planned_views
 from medres.models.classifier import ClassificationModel
 from medres.models.factory import backbone_facts, create_model, dims_of
 from medres.models.weights import PretrainedWeights, no_weights_reason, resolve_weights
@@ -24,6 +28,7 @@ from medres.planning.planner import check_plan, choose_dims, make_plan
 from medres.preprocessing.augmentation import make_augmenter
 from medres.preprocessing.cache import prepare_table
 from medres.preprocessing.preprocessor import Preprocessor
+from medres.preprocessing.views import views_of
 from medres.runs.folder import RunFolder
 from medres.runs.progress import Progress
 from medres.workflows.study import Study
@@ -42,6 +47,7 @@ class Design:
         plan: How scans are read and trained on.
         recipe: Name of the recipe.
         stages: Its stages.
+        optimisation: What all stages share.
         seed: Of random weights.
     """
 
@@ -52,6 +58,7 @@ class Design:
     plan: Plan
     recipe: str
     stages: tuple[Stage, ...]
+    optimisation: Optimisation
     seed: int
 
     @property
@@ -66,6 +73,7 @@ class Design:
             model = create_model(
                 self.arch, spatial_dims=self.plan.spatial_dims, slicewise=self.plan.slicewise,
                 num_classes=self.num_classes, in_channels=self.plan.in_channels, weights=self.weights or "none",
+                drop_rate=self.optimisation.dropout, drop_path=self.optimisation.drop_path,
             )  # fmt: skip
         return model.to(memory_format=memory_format(model.backbone.spatial_dims))
 
@@ -86,12 +94,13 @@ def make_design(config: FinetuneConfig, study: Study, folder: RunFolder, progres
         check_plan(given, fingerprint=study.fingerprint, backbone=backbone)
     plan = given or _make_plan(config, study, backbone, device, arch_dims)
     recipe, why, stages = _choose_stages(config, device, pretrained=weights is not None)
+    _check_optimisation(config, plan, stages)
     progress.note(_summary(plan, folder))
     progress.note(f"weights: {weights.source if weights else _why_none(config, spatial_dims)}")
     progress.note(f"recipe: {recipe} ({why})")
     return Design(
         arch=config.arch, num_classes=len(study.table.classes), device=device, weights=weights, plan=plan,
-        recipe=recipe, stages=stages, seed=config.seed,
+        recipe=recipe, stages=stages, optimisation=config.optimisation, seed=config.seed,
     )  # fmt: skip
 
 
@@ -151,6 +160,18 @@ def _make_plan(
         reading=study.reading.value,
         reading_reason=study.reading.reason,
     )
+
+
+def _check_optimisation(config: FinetuneConfig, plan: Plan, stages: Sequence[Stage]) -> None:
+    """Refuse what cannot be done with these scans or this network, before anything is prepared."""
+    for stage in stages:
+        check_mixing(config.optimisation, views=planned_views(stage, config.optimisation), slicewise=plan.slicewise)
+    views_of(plan, tta=config.optimisation.tta)
+    with torch.device("meta"):
+        create_model(
+            config.arch, spatial_dims=plan.spatial_dims, slicewise=plan.slicewise, num_classes=2,
+            drop_path=config.optimisation.drop_path,
+        )  # fmt: skip
 
 
 def _summary(plan: Plan, folder: RunFolder) -> str:

@@ -83,7 +83,11 @@ def _seconds(case: Case, feed: Feed, train_from: str, *, views: int, folder: Pat
     )  # fmt: skip
     rows = np.arange(case.num_scans)
     samples = TrainingSamples(
-        rows=rows, class_indices=rows % 2, class_weights=np.ones(2), pseudonyms=("s",) * case.num_scans
+        rows=rows,
+        class_indices=rows % 2,
+        class_weights=np.ones(2),
+        offset=np.zeros(2),
+        pseudonyms=("s",) * case.num_scans,
     )
     stage = Stage(name="x", train_from=train_from, epochs=epochs, lr=1e-4, norm_statistics="update")  # type: ignore[arg-type]
     model = case.make_model()

@@ -47,7 +47,11 @@ def test_an_epoch_beside_a_plain_loop(tmp_path: Path) -> None:
         activations=tmp_path / "activations",
     )
     samples = TrainingSamples(
-        rows=np.arange(64), class_indices=cohort.table.class_indices, class_weights=np.ones(2), pseudonyms=("s",) * 64
+        rows=np.arange(64),
+        class_indices=cohort.table.class_indices,
+        class_weights=np.ones(2),
+        offset=np.zeros(2),
+        pseudonyms=("s",) * 64,
     )
     seconds = {"medres": [], "plain": []}  # type: dict[str, list[float]]
     for _ in range(3):

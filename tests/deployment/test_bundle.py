@@ -109,6 +109,25 @@ def test_every_single_byte_of_the_manifest_counts(bundle: Path) -> None:
     assert not [entry for entry in accepted if not {chr(entry[1]), chr(entry[2])} <= set(" \t\n\r")], accepted
 
 
+def test_a_bundle_from_before_test_time_augmentation_keeps_its_seal(bundle: Path) -> None:
+    path = bundle / "bundle.json"
+    values = json.loads(path.read_text())
+    assert values.pop("tta") == 0
+    path.write_text(json.dumps(values))
+    assert load_bundle(bundle).manifest.tta == 0
+
+
+def test_other_views_than_those_of_the_evaluation_fail_the_golden_case(bundle: Path) -> None:
+    values = json.loads((bundle / "bundle.json").read_text())
+    (bundle / "bundle.json").write_text(json.dumps({**values, "tta": 2}))
+    with pytest.raises(BundleError, match="was changed after it was written"):
+        load_bundle(bundle)
+    (bundle / "bundle.json").write_text(json.dumps(values))
+    rewrite_manifest(bundle, tta=2)  # by somebody who knows about the seal
+    with pytest.raises(BundleError, match="golden case"):
+        load_bundle(bundle)
+
+
 @pytest.mark.parametrize("name", FILES)
 def test_a_missing_file_is_named(bundle: Path, name: str) -> None:
     (bundle / name).unlink()

@@ -32,13 +32,15 @@ def logits_of_training(tiny: Tiny, folder: Path, fold: int) -> np.ndarray[Any, A
     keys = [scan.content_hash for scan in tiny.table]
     return compute_logits(
         load_bundle(tiny.bundle).members[fold].model, preprocessor, lambda part: cache.read(keys[part]), len(keys),
-        batch_size=tiny.plan.batch_size, device=torch.device("cpu"),
+        batch_size=tiny.plan.batch_size, device=torch.device("cpu"), tta=tiny.manifest.tta,
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", ["CT 3D", "MR 3D", "images 2D"])
-def test_what_is_served_is_what_was_evaluated(tmp_path: Path, kind: Kind) -> None:
-    tiny = make_tiny(tmp_path, kind)
+@pytest.mark.parametrize(
+    ("kind", "tta"), [("CT 3D", 0), ("MR 3D", 0), ("images 2D", 0), ("CT 3D", 3), ("images 2D", 2)]
+)
+def test_what_is_served_is_what_was_evaluated(tmp_path: Path, kind: Kind, tta: int) -> None:
+    tiny = make_tiny(tmp_path, kind, tta=tta)
     expected = []
     for fold, member in enumerate(tiny.manifest.members):
         raw = logits_of_training(tiny, tmp_path / "cache", fold).astype(np.float64)
@@ -54,6 +56,15 @@ def test_what_is_served_is_what_was_evaluated(tmp_path: Path, kind: Kind) -> Non
     assert (ensemble.decisions == tiny.manifest.operating_point.decide(ensemble.probabilities)).all()
     assert ensemble.fold == "ensemble"
     assert np.ptp(ensemble.probabilities[:, 0]) > 1e-3  # the scans differ, so that equality says something
+
+
+def test_test_time_augmentation_is_part_of_the_bundle(tmp_path: Path) -> None:
+    plain, averaged = (make_tiny(tmp_path / str(tta), "images 2D", tta=tta, num_members=1) for tta in (0, 3))
+    assert [tiny.manifest.tta for tiny in (plain, averaged)] == [0, 3]
+    answers = [Predictor(tiny.bundle).predict(tiny.table) for tiny in (plain, averaged)]
+    assert np.abs(answers[0].logits - answers[1].logits).max() > 1e-3
+    alone = np.concatenate([Predictor(averaged.bundle).predict([scan.path]).logits for scan in averaged.table])
+    np.testing.assert_array_equal(alone, answers[1].logits)  # the views do not depend on the company
 
 
 def test_a_scan_is_predicted_the_same_in_any_company(tiny: Tiny) -> None:

@@ -46,7 +46,7 @@ class Tiny:
     members: tuple[TrainedMember, ...]
 
 
-def make_tiny(folder: Path, kind: Kind = "CT 3D", *, num_members: int = 2, num_scans: int = 6) -> Tiny:
+def make_tiny(folder: Path, kind: Kind = "CT 3D", *, num_members: int = 2, num_scans: int = 6, tta: int = 0) -> Tiny:
     """Write phantoms into ``folder/data`` and a bundle into ``folder/run/model``."""
     data = _write_scans(folder / "data", kind, num_scans)
     table = list_scans([data])
@@ -66,7 +66,7 @@ def make_tiny(folder: Path, kind: Kind = "CT 3D", *, num_members: int = 2, num_s
     manifest = write_bundle(
         folder / "run" / "model", arch=tiny_arch(kind), classes=classes, positive=classes[-1], plan=plan,
         fingerprint=make_fingerprint({name: scan_statistics(image) for name, image in images.items()}),
-        members=members, operating_point=_point(len(classes), 0), card="# A model of tests\n",
+        members=members, operating_point=_point(len(classes), 0), card="# A model of tests\n", tta=tta,
     )  # fmt: skip
     return Tiny(bundle=folder / "run" / "model", manifest=manifest, table=table, plan=plan, members=tuple(members))
 

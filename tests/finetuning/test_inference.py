@@ -10,6 +10,7 @@ from torch import nn
 from medres.finetuning.inference import compute_logits, eval_mode, fp32_arithmetic
 from medres.planning.plan import Augmentation, Intensity, Plan
 from medres.preprocessing.preprocessor import Preprocessor
+from medres.preprocessing.views import views_of
 
 CPU = torch.device("cpu")
 OPERATIONS = (
@@ -55,6 +56,20 @@ def test_logits_are_those_of_plain_torch(
         expected = net.eval()((torch.from_numpy(stored).float() / 255 - 0.5) / 0.5).numpy()
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("batch_size", [2, 7])
+def test_with_test_time_augmentation_logits_are_the_means_over_the_views(
+    preprocessor: Preprocessor, stored: np.ndarray[Any, Any], batch_size: int
+) -> None:
+    net = TinyNet()
+    found = compute_logits(net, preprocessor, lambda part: stored[part], 7, batch_size=batch_size, device=CPU, tta=3)
+    inputs = preprocessor.inputs(stored, device=CPU)
+    with torch.no_grad():
+        each = [net.eval()(view(inputs).scans).double() for view in views_of(preprocessor.plan, tta=3)]
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, torch.stack(each).mean(dim=0), atol=1e-6)
+    assert np.abs(found - each[0].numpy()).max() > 1e-4
 
 
 def test_no_samples_give_no_rows(preprocessor: Preprocessor, stored: np.ndarray[Any, Any]) -> None:

@@ -43,7 +43,7 @@ def _trainer(cohort: Cohort, events: list[dict[str, Any]] | None = None, **optim
 def _samples(cohort: Cohort) -> TrainingSamples:
     labels = cohort.table.class_indices
     return TrainingSamples(
-        rows=np.arange(len(labels)), class_indices=labels, class_weights=np.ones(len(cohort.table.classes)),
+        rows=np.arange(len(labels)), class_indices=labels, class_weights=np.ones(len(cohort.table.classes)), offset=np.zeros(len(cohort.table.classes)),
         pseudonyms=tuple(f"s-{row}" for row in range(len(labels))),
     )  # fmt: skip
 
@@ -81,7 +81,8 @@ def test_the_suffix_on_them_has_the_gradients_of_the_whole_network(cohort: Cohor
     model.zero_grad(set_to_none=True)
     _, suffix = model.split_at(cut)
     part = KeptPart(feed=cohort.feed, activations=_open(cache, model, cut), views=1, seed=7)
-    torch.nn.functional.cross_entropy(suffix(part(rows, epoch=1).scans), targets).backward()
+    inputs, labels = part(_batch(rows, targets))
+    torch.nn.functional.cross_entropy(suffix(inputs.scans), labels).backward()
     found = {name: part.grad for name, part in model.named_parameters() if part.grad is not None}
     assert found.keys() == whole.keys()
     assert found
@@ -230,11 +231,15 @@ def test_the_live_part_is_the_prefix_of_augmented_scans(cohort: Cohort) -> None:
     model = freeze_to(cohort.make_model(), "layer4")
     prefix, _ = model.split_at("layer4")
     trainer = _trainer(cohort)
-    part = LivePart(feed=cohort.feed, prefix=prefix, seed=7, augment=True, autocast=trainer.fabric.autocast)
+    part = LivePart(
+        feed=cohort.feed, prefix=prefix, seed=7, optimisation=Optimisation(), num_classes=2,
+        autocast=trainer.fabric.autocast,
+    )  # fmt: skip
     rows = np.array([1, 2])
     seeds = cohort.feed.seeds(rows, seed=7, epoch=3)
     with torch.no_grad():
-        torch.testing.assert_close(part(rows, epoch=3).scans, prefix(cohort.feed.batch(rows, seeds=seeds)))
+        inputs, _ = part(_batch(rows, torch.zeros(2, dtype=torch.int64), epoch=3))
+        torch.testing.assert_close(inputs.scans, prefix(cohort.feed.batch(rows, seeds=seeds)))
 
 
 def test_the_digest_sees_every_tensor() -> None:

@@ -42,6 +42,7 @@ def _samples(cohort: Cohort) -> TrainingSamples:
         rows=np.arange(len(labels)),
         class_indices=labels,
         class_weights=np.ones(len(cohort.table.classes)),
+        offset=np.zeros(len(cohort.table.classes)),
         pseudonyms=tuple(f"s-{row:012x}" for row in range(len(labels))),
     )
 
