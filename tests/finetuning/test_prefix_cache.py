@@ -16,7 +16,7 @@ from medres.finetuning import prefix_cache
 from medres.finetuning.activations import Activations, sweep_unused, view_of
 from medres.finetuning.feed import augmentation_seeds
 from medres.finetuning.freezing import freeze_to
-from medres.finetuning.frozen import KeptPart, LivePart
+from medres.finetuning.frozen import Batch, KeptPart, LivePart
 from medres.finetuning.head_solver import solve_head, standardisation
 from medres.finetuning.optimisation import Optimisation
 from medres.finetuning.prefix_cache import PrefixCache, tensors_digest
@@ -43,7 +43,8 @@ def _trainer(cohort: Cohort, events: list[dict[str, Any]] | None = None, **optim
 def _samples(cohort: Cohort) -> TrainingSamples:
     labels = cohort.table.class_indices
     return TrainingSamples(
-        rows=np.arange(len(labels)), class_indices=labels, class_weights=np.ones(len(cohort.table.classes)), offset=np.zeros(len(cohort.table.classes)),
+        rows=np.arange(len(labels)), class_indices=labels, class_weights=np.ones(len(cohort.table.classes)),
+        offset=np.zeros(len(cohort.table.classes)),
         pseudonyms=tuple(f"s-{row}" for row in range(len(labels))),
     )  # fmt: skip
 
@@ -52,6 +53,10 @@ def _open(cache: PrefixCache, model: ClassificationModel, cut: str, *, views: in
     found = cache.open(model, cut, groups=[np.arange(rows)], views=views)
     assert isinstance(found, Activations)
     return found
+
+
+def _batch(rows: np.ndarray, labels: torch.Tensor, *, epoch: int = 1) -> Batch:  # type: ignore[type-arg]
+    return Batch(rows=rows, class_indices=labels, epoch=epoch, repeats=np.zeros_like(rows), seed=0)
 
 
 @pytest.mark.parametrize("cut", CUTS)
