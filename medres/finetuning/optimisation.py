@@ -26,6 +26,8 @@ class Optimisation(Document):
         head_views: Views of each training scan that the solved head sees: the scan itself, and augmented ones.
         views: How many augmented views of a scan go through a frozen part once and are kept; None = as the recipe says,
             0 = none: the frozen part runs in every epoch.
+        sync_batchnorm: Where several GPUs train together, normalise by the statistics of the whole batch, not of each
+            GPU's share.
         activation_storage: ``half`` keeps feature maps of a frozen part in half precision, ``single`` in fp32.
     """
 
@@ -39,4 +41,5 @@ class Optimisation(Document):
     augment: bool = True
     head_views: int = pydantic.Field(default=1, ge=1, le=64)
     views: int | None = pydantic.Field(default=None, ge=0, le=64)
+    sync_batchnorm: bool = False
     activation_storage: Literal["half", "single"] = "half"

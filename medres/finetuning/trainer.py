@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -21,13 +19,15 @@ from torch.nn import functional as F  # noqa: N812 -- the field's own name
 from medres.errors import TrainingError
 from medres.finetuning.averaging import WeightAverage
 from medres.finetuning.checkpoints import named_part, part_of
+from medres.finetuning.engine import make_fabric, renewed
 from medres.finetuning.feed import Feed, Rows
 from medres.finetuning.freezing import freeze_to
 from medres.finetuning.frozen import FrozenPart, KeptPart, LivePart
 from medres.finetuning.memory import is_out_of_memory, release_memory
 from medres.finetuning.optimisation import Optimisation
 from medres.finetuning.optimisers import Memory, make_optimiser, memory_of
-from medres.finetuning.prefix_cache import PrefixCache
+from medres.finetuning.prefix_cache import PrefixCache, tensors_digest
+from medres.finetuning.ranks import ALONE, Ranks
 from medres.finetuning.schedule import warmup_cosine
 from medres.finetuning.stages import Stage
 from medres.finetuning.stopping import StopRequest, stop_requests
@@ -42,8 +42,6 @@ KeepState = Callable[["StageState"], None]
 MAX_SKIPPED_STEPS = 10
 #: An epoch that takes longer is kept in between, too.
 KEEP_SECONDS = 600.0
-
-_PRECISIONS = {"bf16": "bf16-mixed", "fp16": "16-mixed", "fp32": "32-true"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +79,7 @@ class StageState:
 
 @dataclass(frozen=True, kw_only=True)
 class Trainer:
-    """Train stages on one device.
+    """Train stages on one device, or on those of several processes.
 
     Args:
         feed: Where batches come from.
@@ -91,6 +89,8 @@ class Trainer:
         progress: Shows epochs.
         on_event: Called with the kind and the fields of each event.
         activations: Folder of kept activations, shared by runs.
+        ranks: Processes that train together; each batch of the plan is divided among them.
+        engine: Made once a run (`make_fabric`); None = made here.
     """
 
     feed: Feed
@@ -100,11 +100,13 @@ class Trainer:
     progress: Progress
     on_event: OnEvent
     activations: Path
+    ranks: Ranks = ALONE
+    engine: Fabric | None = None
 
     @cached_property
     def fabric(self) -> Fabric:
         """The engine: device, precision, processes."""
-        return make_fabric(self.feed.device, self.plan.precision)
+        return renewed(self.engine) if self.engine else make_fabric(self.feed.device, self.plan.precision, self.ranks)
 
     @cached_property
     def prefix_cache(self) -> PrefixCache:
@@ -113,6 +115,7 @@ class Trainer:
             feed=self.feed, plan=self.plan, folder=self.activations, seed=self.seed,
             augment=self.optimisation.augment, autocast=self.fabric.autocast,
             storage=self.optimisation.activation_storage, progress=self.progress, on_event=self.on_event,
+            ranks=self.ranks,
         )  # fmt: skip
 
     def train(
@@ -143,7 +146,7 @@ class Trainer:
             for epoch in self.progress.track(epochs, description=f"{stage.name}: epochs", total=len(epochs)):
                 self.on_event("epoch", stage=stage.name, epoch=epoch, **loop.run_epoch(epoch, keep, stop))
                 keep(loop.state())
-                stop.leave()
+                loop.leave_if_asked(stop)
         return loop.finish()
 
 
@@ -181,10 +184,11 @@ class _StageLoop:
         if state:
             model.load_state_dict(part_of(state.tensors, "model"))
         self._prefix, self._suffix = model.split_at(stage.train_from)
+        self._ranks = trainer.ranks
         self._steps_an_epoch = math.ceil(len(samples.rows) / trainer.plan.batch_size)
         self._total_steps = stage.epochs * self._steps_an_epoch
         self._warmup_steps = round(stage.warmup_epochs * self._steps_an_epoch)
-        size = math.ceil(trainer.plan.batch_size / trainer.optimisation.accumulate)
+        size = math.ceil(self._ranks.share_size(trainer.plan.batch_size) / trainer.optimisation.accumulate)
         self._at = _Position(**state.facts["position"]) if state else _Position(epoch=first_epoch, part_size=size)
         self._set_up(part_of(state.tensors, "optimiser") if state else memory)
         averaged = trainer.optimisation.ema and self._total_steps
@@ -211,11 +215,28 @@ class _StageLoop:
                 continue
             self._at.loss += self._train_step(positions, epoch) * len(positions)
             self._at.done += 1
-            if stop or time.monotonic() - kept > KEEP_SECONDS:
+            asked = self._agree(stop)
+            if asked or time.monotonic() - kept > KEEP_SECONDS:
                 keep(self.state())
-                stop.leave()
                 kept = time.monotonic()
+            if asked:
+                self.leave(stop)
         return self._summary(epoch, time.monotonic() - started)
+
+    def leave_if_asked(self, stop: StopRequest) -> None:
+        """Leave where any process was asked to stop; what is needed to go on was kept before."""
+        if self._agree(stop):
+            self.leave(stop)
+
+    def leave(self, stop: StopRequest) -> None:
+        """Leave with all other processes, when rank 0 has written."""
+        self._ranks.wait()
+        stop.leave()
+
+    def _agree(self, stop: StopRequest) -> bool:
+        """Make a request to one process one to all, and return whether there is one."""
+        stop.signal = self._ranks.largest(stop.signal or 0) or None
+        return bool(stop)
 
     def state(self) -> StageState:
         """Return what the stage continues from."""
@@ -235,6 +256,10 @@ class _StageLoop:
         if self._average:
             self._average.copy_to(self._suffix)
         self._model.eval()
+        # each process has counted its own share for the normalisation statistics
+        self._ranks.adopt(dict(self._suffix.named_buffers()))
+        if self._ranks.size > 1:
+            self._ranks.require_equal(tensors_digest(self._model), what=f"the stage {self._stage.name}")
         return memory_of(self._optimiser, self._model)
 
     def _set_up(self, memory: Mapping[str, torch.Tensor]) -> None:
@@ -293,7 +318,8 @@ class _StageLoop:
     def _with_smaller_parts(self, positions: Rows, epoch: int) -> float:
         while True:
             # dropout and the like draw from here: the same numbers, however often a step is begun
-            torch.manual_seed(step_seed(self._trainer.seed, epoch=epoch, step=self._at.step))
+            seed = step_seed(self._trainer.seed, epoch=epoch, step=self._at.step, rank=self._ranks.rank)
+            torch.manual_seed(seed)
             self._stepper.zero_grad(set_to_none=True)
             try:
                 return self._gradient(positions, epoch)
@@ -303,15 +329,16 @@ class _StageLoop:
             self._halve(len(positions))
 
     def _gradient(self, positions: Rows, epoch: int) -> float:
-        """Add up the gradient of a batch, part by part, and return its mean loss."""
+        """Add up the gradient of a batch, part by part, and return its mean loss; each process takes its share."""
         total = 0.0
-        parts = np.array_split(positions, math.ceil(len(positions) / self._at.part_size))
+        parts = parts_of(positions, self._ranks, size=self._at.part_size)
         for number, part in enumerate(parts):
             with self._trainer.fabric.no_backward_sync(self._trained, enabled=number + 1 < len(parts)):
                 loss = self._loss(part, epoch) / len(positions)
-                self._trainer.fabric.backward(loss)
+                # the mean over the processes is then the gradient of the whole batch, though shares are uneven
+                self._trainer.fabric.backward(loss * self._ranks.size)
             total += float(loss.detach())
-        return total
+        return self._ranks.total(total)
 
     def _loss(self, positions: Rows, epoch: int) -> torch.Tensor:
         """Return the sum of the losses of some samples."""
@@ -326,6 +353,12 @@ class _StageLoop:
         return F.cross_entropy(logits, targets, weight=self._class_weights, label_smoothing=smoothing, reduction="sum")
 
     def _halve(self, batch_size: int) -> None:
+        if self._ranks.size > 1:
+            # the others wait in the middle of this step, with another number of parts
+            raise TrainingError(
+                f"Process {self._ranks.rank} of {self._ranks.size} is out of memory.",
+                fix="Use a smaller --batch-size, or --set optimisation.accumulate=2, and go on with a new run.",
+            )
         largest = min(self._at.part_size, batch_size)
         if largest <= 1:
             raise TrainingError(
@@ -388,25 +421,31 @@ def planned_views(stage: Stage, optimisation: Optimisation) -> int:
     return min(asked, stage.epochs) if optimisation.augment else 1
 
 
-def step_seed(seed: int, *, epoch: int, step: int) -> int:
-    """Return the seed of what a training step draws: of the run's seed, the epoch and the step alone."""
-    return int(np.random.SeedSequence((seed, epoch, step)).generate_state(1)[0])
+def step_seed(seed: int, *, epoch: int, step: int, rank: int = 0) -> int:
+    """Return the seed of what a training step draws: of the run's seed, the epoch, the step and the process alone."""
+    entropy = (seed, epoch, step, rank) if rank else (seed, epoch, step)
+    return int(np.random.SeedSequence(entropy).generate_state(1)[0])
 
 
-def make_fabric(device: torch.device, precision: str) -> Fabric:
-    """Return the engine for one device."""
-    devices: Any = [device.index or 0] if device.type == "cuda" else 1
-    with _without_announcements():
-        return Fabric(accelerator=device.type, devices=devices, precision=_PRECISIONS[precision])
+def parts_of(positions: Rows, ranks: Ranks, *, size: int) -> list[Rows]:
+    """Return the parts that a process computes its share of a batch in: as many in each process, none of them empty.
 
+    Args:
+        positions: The whole batch.
+        ranks: Processes that share it.
+        size: Of a part; exceeded by one where shares are uneven and a part would be empty otherwise.
 
-@contextmanager
-def _without_announcements() -> Iterator[None]:
-    """Keep Fabric from announcing the precision once a stage: the plan has said it."""
-    logger = logging.getLogger("lightning_fabric")
-    level = logger.level
-    logger.setLevel(logging.WARNING)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
+    Raises:
+        TrainingError: The batch has fewer samples than there are processes.
+
+    Example:
+        >>> [part.tolist() for part in parts_of(np.arange(5), Ranks(), size=2)]
+        [[0, 1], [2, 3], [4]]
+    """
+    if len(positions) < ranks.size:
+        raise TrainingError(
+            f"A batch of {len(positions)} scans cannot be divided among {ranks.size} processes.",
+            fix="Use fewer processes or a larger --batch-size (it is that of all processes together).",
+        )
+    number = min(math.ceil(ranks.share_size(len(positions)) / size), len(positions) // ranks.size)
+    return np.array_split(ranks.share(positions), number)

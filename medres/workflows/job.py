@@ -5,24 +5,27 @@ from __future__ import annotations
 import csv
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from filelock import FileLock, Timeout
+from lightning_fabric import Fabric
 
 from medres.config import FinetuneConfig
 from medres.data.table import ScanTable
 from medres.data.wording import first_of
 from medres.errors import ConfigError, MedresError, OutputError, TrainingError
 from medres.finetuning.cross_validation import Scored, fit_temperatures, score_held_out, score_test
+from medres.finetuning.engine import make_fabric
 from medres.finetuning.feed import Feed
 from medres.finetuning.fold_training import FoldTrainer
 from medres.finetuning.outcomes import FoldOutcome
 from medres.finetuning.predictions import write_predictions
+from medres.finetuning.ranks import ALONE, Ranks
 from medres.finetuning.scoring import flat_scores, score_run
 from medres.finetuning.trainer import Trainer
 from medres.models.names import require_arch
@@ -67,6 +70,7 @@ class Job:
         study: The data.
         design: The decisions.
         feed: The way to prepared scans.
+        ranks: Processes that work on it; rank 0 writes.
     """
 
     config: FinetuneConfig
@@ -76,6 +80,12 @@ class Job:
     study: Study
     design: Design
     feed: Feed
+    ranks: Ranks = ALONE
+
+    @cached_property
+    def engine(self) -> Fabric:
+        """Device, precision and processes, made once."""
+        return make_fabric(self.design.device, self.design.plan.precision, self.ranks)
 
     @property
     def identity(self) -> str:
@@ -127,7 +137,8 @@ class Job:
         """
         position = self.fold_indices.index(index)
         fold = self.study.folding.folds[position]
-        with held(self.folder.fold(index) / ".lock", what=f"fold {index} of {self.folder.path}"):
+        what = f"fold {index} of {self.folder.path}"
+        with held(self.folder.fold(index) / ".lock", what=what) if self.ranks.is_first else nullcontext():
             log.append("fold_started", fold=index, num_train=len(fold.train), num_held_out=len(fold.held_out))
             trainer = self._fold_trainer(log, index, f"fold {position + 1}/{len(self.fold_indices)}")
             outcome = trainer.train(fold, self.folder.fold(index))
@@ -163,7 +174,7 @@ class Job:
         trainer = Trainer(
             feed=self.feed, plan=self.design.plan, optimisation=self.config.optimisation, seed=self.config.seed,
             progress=Prefixed(self.progress, name), on_event=partial(log.append, fold=index),
-            activations=self.config.cache_folder / "activations",
+            activations=self.config.cache_folder / "activations", ranks=self.ranks, engine=self.engine,
         )  # fmt: skip
         return FoldTrainer(
             table=self.study.table, stages=self.design.stages, trainer=trainer, make_model=self.design.make_model,
