@@ -21,6 +21,8 @@ from medres.finetuning.world import World
 _LOOK_SECONDS = 1.0
 #: For rank 0 to write what it has open, and for the others to read who was first.
 _GRACE_SECONDS = 20.0
+#: For the first to print its message and to end.
+_WORD_SECONDS = 5.0
 _SAID, _LEFT = "failed", "left"
 
 
@@ -89,6 +91,8 @@ class Alarm:
             with suppress(RuntimeError):
                 code = _code_in(self._watched.get(_SAID).decode())
                 self._watched.add(_LEFT, 1)
+            # a launcher ends the others when one has ended: the first is to say its word before that
+            self._over.wait(_WORD_SECONDS)
             os._exit(code)
         if self._world.is_first:
             _thread.interrupt_main()
