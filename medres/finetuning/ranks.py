@@ -61,10 +61,12 @@ class Ranks:
 
     def first(self, work: Callable[[], T]) -> T:
         """Let rank 0 work while the others wait, and return what it returned to all of them."""
-        return self.from_first(work() if self.is_first else None)
+        value: Any = work() if self.is_first else None
+        found: T = self.from_first(value)
+        return found
 
-    def from_first(self, value: T | None) -> T:
-        """Return the value of rank 0."""
+    def from_first(self, value: T) -> T:
+        """Return the value of rank 0; what the others give is dropped."""
         held: list[Any] = [value]
         if self.size > 1:
             dist.broadcast_object_list(held, src=0)

@@ -42,6 +42,8 @@ KeepState = Callable[["StageState"], None]
 MAX_SKIPPED_STEPS = 10
 #: An epoch that takes longer is kept in between, too.
 KEEP_SECONDS = 600.0
+#: Launchers of several processes pass a signal on that the terminal has sent to all of them already.
+ECHO_SECONDS = 5.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,8 +142,9 @@ class Trainer:
         """
         loop = _StageLoop(self, model, stage, samples, memory or {}, first_epoch, state)
         keep = keep or (lambda state: None)
+        echo = ECHO_SECONDS if self.ranks.size > 1 else 0.0
         devices = [self.feed.device] if self.feed.device.type == "cuda" else []
-        with torch.random.fork_rng(devices=devices), stop_requests() as stop:
+        with torch.random.fork_rng(devices=devices), stop_requests(echo_seconds=echo) as stop:
             epochs = range(loop.epoch, first_epoch + stage.epochs)
             for epoch in self.progress.track(epochs, description=f"{stage.name}: epochs", total=len(epochs)):
                 self.on_event("epoch", stage=stage.name, epoch=epoch, **loop.run_epoch(epoch, keep, stop))

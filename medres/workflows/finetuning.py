@@ -13,7 +13,7 @@ from filelock import FileLock
 
 from medres.config import FinetuneConfig
 from medres.errors import UsageError
-from medres.finetuning.ranks import joined_ranks
+from medres.finetuning.ranks import Ranks, joined_ranks
 from medres.reporting.result import Run
 from medres.runs.events import read_events
 from medres.runs.folder import RunFolder, new_run_folder
@@ -54,14 +54,15 @@ def finetune(data: str | Path, arch: str, *, progress: Progress | None = None, *
 
 def run_finetune(config: FinetuneConfig, *, progress: Progress) -> Run:
     """Do what the configuration asks for; the command line and `finetune` both end here."""
+    ranks = joined_ranks()
 
     def prepare(locks: ExitStack) -> Job:
         folder = new_run_folder(config.output, config.name or default_run_name(config))
         locks.enter_context(held(folder.path / ".lock", what=str(folder.path)))
-        return prepare_job(config, folder, progress)
+        return prepare_job(config, folder, progress, ranks)
 
     with ExitStack() as locks:
-        return _run(_required(opened(joined_ranks(), prepare, locks)))
+        return _run(_required(opened(ranks, config, prepare, locks)))
 
 
 def resume(run: str | Path, *, progress: Progress | None = None, **options: Any) -> Run:
@@ -81,17 +82,17 @@ def resume(run: str | Path, *, progress: Progress | None = None, **options: Any)
     _refuse_other_options(options)
     folder, config = read_config(Path(run))
     config = config.model_copy(update={key: value for key, value in options.items() if value is not None})
-    shown = progress or Silent()
+    shown, ranks = progress or Silent(), joined_ranks()
 
     def reopen(locks: ExitStack) -> Job | None:
         locks.enter_context(held(folder.path / ".lock", what=str(folder.path)))
         if is_finished(folder):
             shown.note(f"{folder.path} is finished: nothing is left to do")
             return None
-        return reopen_job(folder, config, shown)
+        return reopen_job(folder, config, shown, ranks)
 
     with ExitStack() as locks:
-        job = opened(joined_ranks(), reopen, locks)
+        job = opened(ranks, config, reopen, locks)
         return _run(job) if job else Run(folder)
 
 
@@ -135,15 +136,15 @@ def run_fold(config: FinetuneConfig, *, fold: int, progress: Progress) -> FoldDo
     """
     if config.name is None:
         raise UsageError("--fold trains a part of a run, which needs a name.", fix="Give all jobs the same --name.")
+    ranks = joined_ranks()
 
     def join(_: ExitStack) -> Job:
-        job = _joined(config, progress)
+        job = _joined(config, progress, ranks)
         if fold not in job.fold_indices:
             raise UsageError(f"--fold is {fold}; the run has the folds {', '.join(map(str, job.fold_indices))}.")
         return job
 
-    ranks = joined_ranks()
-    job = _required(opened(ranks, join, ExitStack()))
+    job = _required(opened(ranks, config, join, ExitStack()))
     outcome = job.train_fold(fold, log=fold_log(job, fold))
     ranks.wait()
     left = tuple(index for index in job.fold_indices if not (job.folder.fold(index) / "outcome.safetensors").is_file())
@@ -164,13 +165,14 @@ def collect(run: str | Path, *, progress: Progress | None = None, **options: Any
     _refuse_other_options(options)
     folder, config = read_config(Path(run))
     config = config.model_copy(update={key: value for key, value in options.items() if value is not None})
+    ranks = joined_ranks()
 
     def reopen(locks: ExitStack) -> Job:
         locks.enter_context(held(folder.path / ".lock", what=str(folder.path)))
-        return reopen_job(folder, config, progress or Silent())
+        return reopen_job(folder, config, progress or Silent(), ranks)
 
     with ExitStack() as locks:
-        job = _required(opened(joined_ranks(), reopen, locks))
+        job = _required(opened(ranks, config, reopen, locks))
         job.finished_folds()  # refused before anything is written
         return _run(job)
 
@@ -227,7 +229,7 @@ def _take_over_folds(job: Job) -> None:
                 job.log.take_over(event)
 
 
-def _joined(config: FinetuneConfig, progress: Progress) -> Job:
+def _joined(config: FinetuneConfig, progress: Progress, ranks: Ranks) -> Job:
     """Return the run that all jobs of it share: prepared by the first of them, while the others wait."""
     path = config.output / str(config.name)
     path.mkdir(parents=True, exist_ok=True)
@@ -236,9 +238,9 @@ def _joined(config: FinetuneConfig, progress: Progress) -> Job:
         if folder.identity.is_file():
             _, known = read_config(path)
             _require_same_request(config, known, folder)
-            return reopen_job(folder, known, progress)
+            return reopen_job(folder, known, progress, ranks)
         begun = folder if folder.config.is_file() else new_run_folder(config.output, path.name)
-        return prepare_job(config, begun, progress)
+        return prepare_job(config, begun, progress, ranks)
 
 
 def _require_same_request(config: FinetuneConfig, known: FinetuneConfig, folder: RunFolder) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -212,8 +213,14 @@ class Job:
         write_predictions(self.folder.predictions, self.study.table, everything, pseudonyms)
 
 
-def prepare_job(config: FinetuneConfig, folder: RunFolder, progress: Progress) -> Job:
+def prepare_job(config: FinetuneConfig, folder: RunFolder, progress: Progress, ranks: Ranks = ALONE) -> Job:
     """Read, check, plan and prepare a new run; a refusal leaves no half-made run behind, an interruption does.
+
+    Args:
+        config: What was asked for.
+        folder: Empty.
+        progress: Shows how far it is.
+        ranks: Processes that will work on it; rank 0 prepares.
 
     Raises:
         MedresError: What was asked for cannot be done; the folder is removed again.
@@ -228,7 +235,7 @@ def prepare_job(config: FinetuneConfig, folder: RunFolder, progress: Progress) -
         write_study(study, folder)
         design = make_design(config, study, folder, progress)
         write_design(design, folder)
-        job = _ready(config, folder, study, design, progress)
+        job = _ready(config, folder, study, design, progress, ranks)
     except MedresError:
         shutil.rmtree(folder.path, ignore_errors=True)
         raise
@@ -237,25 +244,26 @@ def prepare_job(config: FinetuneConfig, folder: RunFolder, progress: Progress) -
     return job
 
 
-def reopen_job(folder: RunFolder, config: FinetuneConfig, progress: Progress) -> Job:
+def reopen_job(folder: RunFolder, config: FinetuneConfig, progress: Progress, ranks: Ranks = ALONE) -> Job:
     """Open a run that was begun: the same scans, folds, plan and weights, or a refusal.
 
     Args:
         folder: The run.
         config: Its configuration (`read_config`).
         progress: Shows how far it is.
+        ranks: Processes that will work on it; rank 0 opens it.
 
     Raises:
         TrainingError: Data, plan or weights are not those that it began with.
     """
     sweep_parts(folder.path)
     if not folder.identity.is_file():
-        return prepare_job(config, folder, progress)  # it ended before anything was decided
+        return prepare_job(config, folder, progress, ranks)  # it ended before anything was decided
     known = RunIdentity.read(folder.identity)
     study = read_study(config.model_copy(update={"plan": folder.plan}), progress)
     _require_same_scans(study.table, folder)
     design = make_design(config.model_copy(update={"plan": folder.plan}), study, folder, progress)
-    job = _ready(config, folder, study, design, progress)
+    job = _ready(config, folder, study, design, progress, ranks)
     if (job.identity, job.fold_indices) != (known.settings, known.folds):
         raise TrainingError(
             f"{folder.path} cannot go on: its plan, weights or settings are not those that it began with.",
@@ -307,12 +315,29 @@ def held(path: Path, *, what: str) -> Iterator[None]:
         lock.release()
 
 
-def _ready(config: FinetuneConfig, folder: RunFolder, study: Study, design: Design, progress: Progress) -> Job:
+def _ready(
+    config: FinetuneConfig, folder: RunFolder, study: Study, design: Design, progress: Progress, ranks: Ranks
+) -> Job:
+    _require_shares(study, design, ranks)
     feed = make_feed(config, study, design, progress)
     # the images are in the cache now: free their memory before training
     study = replace(study, survey=replace(study.survey, images={}))
     log = folder.event_log()
-    return Job(config=config, folder=folder, log=log, progress=progress, study=study, design=design, feed=feed)
+    return Job(
+        config=config, folder=folder, log=log, progress=progress, study=study, design=design, feed=feed, ranks=ranks
+    )
+
+
+def _require_shares(study: Study, design: Design, ranks: Ranks) -> None:
+    """Refuse batches that are smaller than the number of processes, before anything is prepared."""
+    trained = any(stage.solver == "sgd" and stage.epochs for stage in design.stages)
+    for fold in study.folding.folds if trained else ():
+        smallest = len(fold.train) // math.ceil(len(fold.train) / design.plan.batch_size)
+        if smallest < ranks.size:
+            raise TrainingError(
+                f"Fold {fold.index} has batches of {smallest} scans, which {ranks.size} processes cannot share.",
+                fix="Use fewer processes or a larger --batch-size (it is that of all processes together).",
+            )
 
 
 def _require_same_scans(table: ScanTable, folder: RunFolder) -> None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import NamedTuple
 
+import torch
+
 from medres.config import FinetuneConfig
-from medres.errors import TrainingError, UsageError
+from medres.errors import UsageError
 from medres.finetuning.engine import own_device
 from medres.finetuning.ranks import Ranks
 from medres.runs.events import EventLog, SilentLog
@@ -20,13 +21,16 @@ from medres.workflows.job import Job
 from medres.workflows.study import Study
 
 
-def opened(ranks: Ranks, open_job: Callable[[ExitStack], Job | None], locks: ExitStack) -> Job | None:
+def opened(
+    ranks: Ranks, config: FinetuneConfig, open_job: Callable[[ExitStack], Job | None], locks: ExitStack
+) -> Job | None:
     """Open a run on rank 0 while the others wait, and give it to all of them.
 
     The others get what rank 0 has read and decided, not its files: they read no scan, decide nothing and write nothing.
 
     Args:
         ranks: The processes.
+        config: What was asked for.
         open_job: Called on rank 0 alone, with `locks`; None where there is nothing to do.
         locks: What rank 0 holds as long as it works on the run.
 
@@ -36,13 +40,15 @@ def opened(ranks: Ranks, open_job: Callable[[ExitStack], Job | None], locks: Exi
     Raises:
         MedresError: As in `open_job`, on rank 0; or the processes cannot share it.
     """
+    device = own_device(config.device, ranks)
+    _require_synchronisable(config, device, ranks)
     job = open_job(locks) if ranks.is_first else None
-    if job is not None:
-        _require_shares(job, ranks)
-    parts = ranks.from_first(job and _Parts(job.config, job.folder, job.study, job.design))
+    parts = ranks.from_first(_Parts(job.config, job.folder, job.study, job.design) if job else None)
     if parts is None:
         return None
-    return _of_this_process(job or _beside_the_first(parts), ranks)
+    job = job or _beside_the_first(parts)
+    design = replace(job.design, device=device)
+    return replace(job, design=design, feed=replace(job.feed, device=device), ranks=ranks)
 
 
 def fold_log(job: Job, index: int) -> EventLog:
@@ -67,24 +73,9 @@ def _beside_the_first(parts: _Parts) -> Job:
     return Job(**parts._asdict(), log=log, progress=progress, feed=feed)
 
 
-def _of_this_process(job: Job, ranks: Ranks) -> Job:
-    device = own_device(job.config.device, ranks)
-    if job.config.optimisation.sync_batchnorm and ranks.size > 1 and device.type != "cuda":
+def _require_synchronisable(config: FinetuneConfig, device: torch.device, ranks: Ranks) -> None:
+    if config.optimisation.sync_batchnorm and ranks.size > 1 and device.type != "cuda":
         raise UsageError(
             f"optimisation.sync_batchnorm works on GPUs only; this run is on {device}.",
             fix="Leave it out, or use --device cuda.",
         )
-    design = replace(job.design, device=device)
-    return replace(job, design=design, feed=replace(job.feed, device=device), ranks=ranks)
-
-
-def _require_shares(job: Job, ranks: Ranks) -> None:
-    """Refuse batches that are smaller than the number of processes, before anything is trained."""
-    trained = any(stage.solver == "sgd" and stage.epochs for stage in job.design.stages)
-    for fold in job.study.folding.folds if trained else ():
-        smallest = len(fold.train) // math.ceil(len(fold.train) / job.design.plan.batch_size)
-        if smallest < ranks.size:
-            raise TrainingError(
-                f"Fold {fold.index} has batches of {smallest} scans, which {ranks.size} processes cannot share.",
-                fix="Use fewer processes or a larger --batch-size (it is that of all processes together).",
-            )

@@ -42,7 +42,7 @@ def _done(line: list[str], timeout: float = 280) -> subprocess.CompletedProcess[
     return subprocess.run(line, capture_output=True, text=True, check=False, env=ENVIRONMENT, timeout=timeout)
 
 
-def _steps_of_srun(arguments: list[str | Path]) -> list[subprocess.Popen[str]]:
+def _steps_of_srun(arguments: list[str | Path], *more_of_the_second: str) -> list[subprocess.Popen[str]]:
     """Start what srun would start: two tasks of one step, inside an allocation of eight."""
     shared = {
         "SLURM_JOB_ID": "77", "SLURM_NTASKS": "8", "SLURM_STEP_ID": "3", "SLURM_STEP_NUM_TASKS": "2",
@@ -51,8 +51,9 @@ def _steps_of_srun(arguments: list[str | Path]) -> list[subprocess.Popen[str]]:
     }  # fmt: skip
     return [
         subprocess.Popen(
-            [sys.executable, "-m", "medres", *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            text=True, env=ENVIRONMENT | shared | {"SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank)},
+            [sys.executable, "-m", "medres", *map(str, arguments), *(more_of_the_second if rank else ())],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            env=ENVIRONMENT | shared | {"SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank)},
         )
         for rank in range(2)
     ]  # fmt: skip
@@ -63,6 +64,10 @@ def _folds(run: Path) -> Counter[tuple[str, str, str]]:
     names = {row["pseudonym"]: row["id"] for row in csv.DictReader((run / "pseudonyms.csv").open())}
     rows = csv.DictReader((run / "folds.csv").open())
     return Counter((row["fold"], row["part"], names[row["sample"]]) for row in rows)
+
+
+def _kinds(run: Path) -> Counter[str]:
+    return Counter(event["kind"] for event in read_events(run / "events.jsonl"))
 
 
 def _names(run: Path) -> set[str]:
@@ -101,7 +106,7 @@ def test_folds_under_srun_are_collected(phantoms: Path, tmp_path: Path) -> None:
     done = _done(_torchrun("collect", tmp_path / "run", "--json"))
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["num_scans"] == 36
-    kinds = Counter(event["kind"] for event in read_events(tmp_path / "run" / "events.jsonl"))
+    kinds = _kinds(tmp_path / "run")
     assert (kinds["fold_finished"], kinds["run_finished"], kinds["epoch"]) == (2, 1, 4)
 
 
@@ -136,11 +141,31 @@ def test_what_is_refused_is_said_once_and_ends_all_processes(tmp_path: Path) -> 
 
 @pytest.mark.slow
 def test_what_one_process_alone_meets_ends_the_others_with_its_message_and_code(phantoms: Path, tmp_path: Path) -> None:
-    arguments = _finetune(phantoms, tmp_path, "run", "--no-tracking")
-    steps = _steps_of_srun([*arguments, "--set", "optimisation.sync_batchnorm=true"])
+    steps = _steps_of_srun(_finetune(phantoms, tmp_path, "run", "--no-tracking", "--quiet"), "--set", "bogus=1")
     said = [step.communicate(timeout=280) for step in steps]
-    assert {step.returncode for step in steps} == {2}, said
-    assert "".join(err for _, err in said).count("sync_batchnorm works on GPUs only") == 1
+    assert [step.returncode for step in steps] == [1, 1], said
+    assert said[0] == ("", "")
+    assert said[1][1].startswith("medres: ")
+    assert said[1][1].count("bogus") == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (("--set", "optimisation.sync_batchnorm=true"), "sync_batchnorm works on GPUs only"),
+        (("--batch-size", "1"), "batches of 1 scans, which 2 processes cannot share"),
+    ],
+)
+def test_what_several_processes_cannot_do_is_refused_before_a_run_is_made(
+    phantoms: Path, tmp_path: Path, more: tuple[str, ...], message: str
+) -> None:
+    steps = _steps_of_srun(_finetune(phantoms, tmp_path / "runs", "run", "--no-tracking", "--quiet", *more))
+    said = [step.communicate(timeout=280) for step in steps]
+    assert all(step.returncode in (1, 2) for step in steps), said
+    assert "".join(err for _, err in said).count("medres: ") == 1
+    assert message in said[0][1] + said[1][1]
+    assert not (tmp_path / "runs" / "run").exists()
 
 
 def test_every_script_of_the_how_to_is_valid_bash() -> None:
