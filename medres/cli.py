@@ -163,16 +163,13 @@ def finetune(
 
         progress = _progress(quiet=quiet or json_)
         if resume is not None:
-            done = workflows.resume(resume, progress=progress, config=config, set=assignments, fold=fold, **options)
-            return done.summary() if json_ else done.screen()
+            return workflows.resume(resume, progress=progress, config=config, set=assignments, fold=fold, **options)
         settings = FinetuneConfig.build(file=config, assignments=tuple(assignments or ()), **options)
         if fold is not None:
-            part = workflows.run_fold(settings, fold=fold, progress=progress)
-            return part.summary() if json_ else part.screen()
-        run = workflows.run_finetune(settings, progress=progress)
-        return run.summary() if json_ else run.screen()
+            return workflows.run_fold(settings, fold=fold, progress=progress)
+        return workflows.run_finetune(settings, progress=progress)
 
-    _answer(work, debug=debug, as_json=json_)
+    _answer(lambda: _together(work, as_json=json_), debug=debug, as_json=json_)
 
 
 @app.command()
@@ -193,12 +190,11 @@ def collect(
     def work() -> Any:
         from medres import workflows
 
-        done = workflows.collect(
+        return workflows.collect(
             run, progress=_progress(quiet=quiet or json_), device=device, tracking=tracking, tracking_uri=tracking_uri
         )
-        return done.summary() if json_ else done.screen()
 
-    _answer(work, debug=debug, as_json=json_)
+    _answer(lambda: _together(work, as_json=json_), debug=debug, as_json=json_)
 
 
 @app.command()
@@ -499,6 +495,17 @@ class _Answer(NamedTuple):
     exit_code: int
 
 
+def _together(work: Callable[[], Any], *, as_json: bool) -> Any:
+    """Do the work with the processes that this one was started with; one of them has the answer."""
+    from medres import workflows
+
+    with workflows.together() as ranks:
+        done = work()
+        if not ranks.is_first:
+            return None
+        return done.summary() if as_json else done.screen()
+
+
 def _progress(*, quiet: bool) -> Any:
     from medres.reporting.terminal import TerminalProgress
 
@@ -521,7 +528,8 @@ def _answer(work: Callable[[], Any], *, debug: bool, as_json: bool) -> None:
             debug=debug,
         )
     else:
-        _print(answer.shown if isinstance(answer, _Answer) else answer, as_json=as_json)
+        if answer is not None:  # as beside the first of several processes
+            _print(answer.shown if isinstance(answer, _Answer) else answer, as_json=as_json)
         if isinstance(answer, _Answer) and answer.exit_code:
             raise typer.Exit(answer.exit_code)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from medres.finetuning.checkpoints import Checkpoint, named_part, part_of
 from medres.finetuning.optimisers import Memory
 from medres.finetuning.outcomes import require_same
+from medres.finetuning.ranks import ALONE, Ranks
 from medres.finetuning.trainer import StageState
 from medres.models.classifier import ClassificationModel
 
@@ -18,20 +19,22 @@ class FoldCheckpoint:
     Args:
         path: ``last.ckpt`` of the fold.
         identity: Digest of all that the fold depends on.
+        ranks: Processes that train the fold: rank 0 reads and writes the file, all know what is in it.
 
     Raises:
         TrainingError: The file is damaged or belongs to other settings.
     """
 
-    def __init__(self, path: Path, *, identity: str) -> None:
-        self._path, self._identity = path, identity
+    def __init__(self, path: Path, *, identity: str, ranks: Ranks = ALONE) -> None:
+        self._path, self._identity, self._ranks = path, identity, ranks
         self.stage, self.first_epoch = 0, 1
         self.memory: Memory = {}
         self.state: StageState | None = None
         self._model: dict[str, object] = {}
         seconds = 0.0
-        if path.is_file():
-            seconds = self._continue_from(Checkpoint.read(path))
+        kept = ranks.first(lambda: Checkpoint.read(path) if path.is_file() else None)
+        if kept:
+            seconds = self._continue_from(kept)
         self._started = time.monotonic() - seconds
 
     @property
@@ -63,6 +66,8 @@ class FoldCheckpoint:
         self._write({}, {**named_part(model.state_dict(), "model"), **named_part(self.memory, "memory")})
 
     def _write(self, more: dict[str, object], tensors: Memory) -> None:
+        if not self._ranks.is_first:
+            return
         facts = {"stage": self.stage, "first_epoch": self.first_epoch, "seconds": self.seconds, **more}
         Checkpoint(identity=self._identity, facts=facts, tensors=tensors).write(self._path)
 

@@ -27,6 +27,7 @@ from medres.finetuning.outcomes import WEIGHTS_FILE, FoldOutcome, Logits, read_o
 from medres.finetuning.stages import Stage
 from medres.finetuning.trainer import Trainer, TrainingSamples
 from medres.models.classifier import ClassificationModel
+from medres.models.synchronisation import synchronised
 from medres.runs.atomic import atomic_write
 from medres.runs.documents import digest_of
 
@@ -70,7 +71,8 @@ class FoldTrainer:
             TrainingError: What was kept is damaged or belongs to other settings; or see `Trainer.train`.
         """
         outcome = self.finished(fold, folder) or self._trained(fold, folder)
-        (folder / CHECKPOINT_FILE).unlink(missing_ok=True)
+        if self.trainer.ranks.is_first:
+            (folder / CHECKPOINT_FILE).unlink(missing_ok=True)
         return outcome
 
     def finished(self, fold: Fold, folder: Path) -> FoldOutcome | None:
@@ -79,7 +81,7 @@ class FoldTrainer:
         Raises:
             TrainingError: As in `train`.
         """
-        return read_outcome(fold, folder, identity=self.fold_identity(fold))
+        return self.trainer.ranks.first(lambda: read_outcome(fold, folder, identity=self.fold_identity(fold)))
 
     def fold_identity(self, fold: Fold) -> str:
         """Return the digest of all that the outcome of a fold depends on."""
@@ -90,22 +92,26 @@ class FoldTrainer:
 
     def _trained(self, fold: Fold, folder: Path) -> FoldOutcome:
         samples = self._samples(fold)
-        place = FoldCheckpoint(folder / CHECKPOINT_FILE, identity=self.fold_identity(fold))
+        ranks, identity = self.trainer.ranks, self.fold_identity(fold)
+        place = FoldCheckpoint(folder / CHECKPOINT_FILE, identity=identity, ranks=ranks)
         model = self._run_stages(place, fold, samples)
         weights_file = folder / WEIGHTS_FILE
-        write_weights(model, weights_file)
         outcome = FoldOutcome(
             fold=fold, weights_file=weights_file, offset=samples.offset,
             operating_point=self._operating_point(samples),
             held_out_logits=self._logits(model, fold.held_out), val_logits=self._logits(model, fold.val),
             test_logits=self._logits(model, self.test), seconds=place.seconds,
         )  # fmt: skip
-        write_outcome(outcome, identity=self.fold_identity(fold))
+        if ranks.is_first:
+            write_weights(model, weights_file)
+            write_outcome(outcome, identity=identity)
         return outcome
 
     def _run_stages(self, place: FoldCheckpoint, fold: Fold, samples: TrainingSamples) -> ClassificationModel:
         """Run the stages that are left and return the trained network."""
         model = self.make_model().to(self.trainer.feed.device)
+        if self.trainer.optimisation.sync_batchnorm and self.trainer.ranks.size > 1:
+            model = synchronised(model)
         place.restore(model)
         if not place.is_new:
             self.trainer.on_event("fold_continued", stage_number=place.stage, first_epoch=place.first_epoch)
@@ -161,9 +167,8 @@ class FoldTrainer:
         features = self._features(model, rows, views=self.trainer.optimisation.head_views).astype(np.float64)
         labels = self.table.class_indices[rows]
         # balanced sampling amounts to these weights, for a head that sees every scan once
-        head = solve_head(
-            features, labels, weights=np.exp(samples.offset), inner=inner, train=np.arange(len(samples.rows))
-        )
+        weights, train = np.exp(samples.offset), np.arange(len(samples.rows))
+        head = self.trainer.ranks.first(lambda: solve_head(features, labels, weights=weights, inner=inner, train=train))
         head.copy_to(model.head)
         self.trainer.on_event("head_solved", strength=head.strength, inner_log_loss=head.inner_log_loss)
 
@@ -171,7 +176,7 @@ class FoldTrainer:
         """Return what the head reads of some rows, ``(N, V, F)``; view 0 is the scan itself."""
         return pooled_features(
             self.trainer.prefix_cache, model, rows, shared_rows=self.shared_rows, views=views,
-            batch_size=self.trainer.plan.batch_size,
+            batch_size=self.trainer.ranks.share_size(self.trainer.plan.batch_size),
         )  # fmt: skip
 
     def _rows_and_inner_splits(self, fold: Fold, train: Rows) -> tuple[Rows, list[Split]]:
@@ -186,16 +191,20 @@ class FoldTrainer:
         return OperatingPoint(priors=tuple(float(count) for count in counts / counts.sum()))
 
     def _logits(self, model: ClassificationModel, rows: Rows) -> Logits:
-        feed = self.trainer.feed
+        feed, ranks = self.trainer.feed, self.trainer.ranks
         if not len(rows):
             return np.empty((0, len(self.table.classes)), dtype=np.float32)
         tta = self.trainer.optimisation.tta
         if not tta and all(stage.train_from == "head" for stage in self.stages):
             # nothing before the head was trained: its features are known, view 0 is the scan itself
-            return linear_logits(model.head, self._features(model, rows, views=1)[:, 0], device=feed.device)
-        return compute_logits(
-            model, feed.preprocessor, lambda part: feed.stored(rows[part]), len(rows),
-            batch_size=self.trainer.plan.batch_size, device=feed.device, tta=tta,
+            features = self._features(model, rows, views=1)[:, 0]
+            return ranks.first(lambda: linear_logits(model.head, features, device=feed.device))
+        mine = ranks.share(rows)
+        return ranks.joined(
+            compute_logits(
+                model, feed.preprocessor, lambda part: feed.stored(mine[part]), len(mine),
+                batch_size=ranks.share_size(self.trainer.plan.batch_size), device=feed.device, tta=tta,
+            )
         )  # fmt: skip
 
 

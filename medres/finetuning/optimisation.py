@@ -41,6 +41,8 @@ class Optimisation(Document):
         compile: Compile the trained part with ``torch.compile``; it has to prove itself on your machine.
         views: How many augmented views of a scan go through a frozen part once and are kept; None = as the recipe says,
             0 = none: the frozen part runs in every epoch.
+        sync_batchnorm: Where several GPUs train together, normalise by the statistics of the whole batch, not of each
+            GPU's share.
         activation_storage: ``half`` keeps feature maps of a frozen part in half precision, ``single`` in fp32.
         augment: Whether training scans are augmented as the plan says.
         head_views: Views of each training scan that the solved head sees: the scan itself, and augmented ones.
@@ -72,6 +74,7 @@ class Optimisation(Document):
     accumulate: int = pydantic.Field(default=1, ge=1, le=1024)
     compile: bool = False
     views: int | None = pydantic.Field(default=None, ge=0, le=64)
+    sync_batchnorm: bool = False
     activation_storage: Literal["half", "single"] = "half"
     augment: bool = True
     head_views: int = pydantic.Field(default=1, ge=1, le=64)

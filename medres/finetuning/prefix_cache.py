@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -26,6 +27,7 @@ from medres.errors import TrainingError
 from medres.finetuning.activations import USED_MARK, Activations, sweep_unused, view_key
 from medres.finetuning.feed import Feed, Rows
 from medres.finetuning.inference import eval_mode, fp32_arithmetic, laid_out
+from medres.finetuning.ranks import ALONE, Ranks
 from medres.models.classifier import ClassificationModel
 from medres.planning.plan import Plan
 from medres.preprocessing.packed import PackedCache
@@ -61,6 +63,7 @@ class PrefixCache:
         storage: ``half``, or ``single`` to keep feature maps in fp32, too.
         progress: Shows batches.
         on_event: Called with the kind and the fields of each event.
+        ranks: Processes that share the work; all of them call `open`, rank 0 writes.
     """
 
     feed: Feed
@@ -72,6 +75,7 @@ class PrefixCache:
     storage: str
     progress: Progress
     on_event: OnEvent
+    ranks: Ranks = ALONE
 
     def open(
         self, model: ClassificationModel, cut: str, *, groups: Sequence[Rows], views: int, exact: bool = False
@@ -94,7 +98,8 @@ class PrefixCache:
         num_rows = sum(len(rows) for rows in groups)
         probe = self._run(prefix, self._wanted(groups[0][:1], 1), exact)[0]
         kept = np.float32 if exact or cut == "head" or self.storage == "single" else np.float16
-        refusal = self._no_room(self._row_size(probe) * np.dtype(kept).itemsize * num_rows * views)
+        needed = self._row_size(probe) * np.dtype(kept).itemsize * num_rows * views
+        refusal = self.ranks.first(lambda: self._no_room(needed))
         if refusal:
             return refusal
         try:
@@ -110,7 +115,8 @@ class PrefixCache:
         cache = self._cache(model, prefix, kind, probe)
         batches = [batch for rows in groups for batch in self._batches(rows, views)]
         self._fill(cache, prefix, batches, kind)
-        (cache.folder / USED_MARK).touch()
+        if self.ranks.is_first:
+            (cache.folder / USED_MARK).touch()
         keys = [item.key for batch in batches for item in batch]
         in_memory = len(keys) * cache.row_bytes <= _HELD_BYTES
         return Activations(
@@ -141,26 +147,39 @@ class PrefixCache:
 
     def _fill(self, cache: PackedCache, prefix: nn.Module, batches: Sequence[Sequence[_Wanted]], kind: _Kind) -> None:
         wanted = [item.key for batch in batches for item in batch]
-        if cache.contains(wanted):
+        if self.ranks.first(lambda: cache.contains(wanted)):
+            cache.refresh()
             return
         waiting = partial(self.progress.note, "another process computes the same frozen part: waiting for it")
-        with cache.locked(on_wait=waiting):
-            missing = set(cache.missing(wanted))
-            # whole batches, whatever is missing of them: how a sum is rounded may depend on the batch, and a run
-            # that is continued must find the same bits
-            due = [batch for batch in batches if any(item.key in missing for item in batch)]
-            cache.add(self._computed(prefix, due, kind))
+        with cache.locked(on_wait=waiting) if self.ranks.is_first else nullcontext():
+            due = self.ranks.first(lambda: _due(batches, set(cache.missing(wanted))))
+            computed = self._computed(prefix, [batches[number] for number in due], kind)
+            if self.ranks.is_first:
+                cache.add(computed)
+            else:  # nothing comes out of it, rank 0 gets all
+                deque(computed, maxlen=0)
+        self.ranks.wait()
+        cache.refresh()
 
     def _computed(
         self, prefix: nn.Module, batches: Sequence[Sequence[_Wanted]], kind: _Kind
     ) -> Iterator[tuple[str, npt.NDArray[Any]]]:
-        described = f"frozen part before {kind.cut}"
-        for batch in self.progress.track(batches, description=described, total=len(batches)):
-            for item, array in zip(batch, self._run(prefix, batch, kind.exact), strict=True):
-                yield item.key, _stored(array, kind.dtype)
+        """Yield all activations on rank 0; every process computes one batch in turn."""
+        ranks = self.ranks
+        for start in self.progress.track(
+            range(0, len(batches), ranks.size), description=f"frozen part before {kind.cut}",
+            total=ranks.share_size(len(batches)),
+        ):  # fmt: skip
+            mine = batches[start : start + ranks.size][ranks.rank : ranks.rank + 1]
+            arrays = [array for batch in mine for array in self._run(prefix, batch, kind.exact)]
+            if ranks.largest(any(_overflows(array, kind.dtype) for array in arrays)):
+                raise _OverflowError
+            stored = ranks.gathered_first([_stored(array, kind.dtype) for array in arrays])
+            keys = [item.key for batch in batches[start : start + ranks.size] for item in batch]
+            yield from zip(keys, stored, strict=ranks.is_first)
 
     def _batches(self, rows: Rows, views: int) -> list[list[_Wanted]]:
-        wanted, size = self._wanted(rows, views), self.plan.batch_size
+        wanted, size = self._wanted(rows, views), self.ranks.share_size(self.plan.batch_size)
         return [wanted[start : start + size] for start in range(0, len(wanted), size)]
 
     def _wanted(self, rows: Rows, views: int) -> list[_Wanted]:
@@ -234,9 +253,21 @@ def _stored(array: npt.NDArray[np.float32], dtype: np.dtype[Any]) -> npt.NDArray
         raise TrainingError(
             "The frozen part of the network gives values that are not finite.", fix="Check the weights file."
         )
-    if dtype == np.float16 and float(np.abs(array).max(initial=0.0)) > _LARGEST_HALF:
-        raise _OverflowError
     return np.ascontiguousarray(array, dtype=dtype)
+
+
+def _overflows(array: npt.NDArray[np.float32], dtype: np.dtype[Any]) -> bool:
+    # what is not finite is refused, however it would be stored
+    return dtype == np.float16 and bool(np.isfinite(array).all()) and bool(np.abs(array).max() > _LARGEST_HALF)
+
+
+def _due(batches: Sequence[Sequence[_Wanted]], missing: set[str]) -> list[int]:
+    """Return which batches are computed.
+
+    Whole batches, whatever is missing of them: how a sum is rounded may depend on the batch, and a run that is
+    continued must find the same bits.
+    """
+    return [number for number, batch in enumerate(batches) if any(item.key in missing for item in batch)]
 
 
 def _joined(parts: Sequence[Inputs]) -> Inputs:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -35,8 +36,12 @@ class StopRequest:
 
 
 @contextmanager
-def stop_requests() -> Iterator[StopRequest]:
+def stop_requests(*, echo_seconds: float = 0.0) -> Iterator[StopRequest]:
     """Turn the first SIGINT or SIGTERM inside the block into a request; a second one ends the block at once.
+
+    Args:
+        echo_seconds: A signal so soon after the first is the same one again: Ctrl-C reaches a process once from the
+            terminal and once from torchrun.
 
     Outside the main thread, where Python does not allow it, signals stay what they are. A signal that the program
     around ignores (``nohup``) stays ignored.
@@ -45,12 +50,15 @@ def stop_requests() -> Iterator[StopRequest]:
     if threading.current_thread() is not threading.main_thread():
         yield request
         return
+    heard: list[float] = []
     before = {number: signal.getsignal(number) for number in _SIGNALS}
 
     def note(number: int, frame: FrameType | None) -> None:
         del frame
-        second, request.signal = bool(request), number
-        if second:
+        heard.append(time.monotonic())
+        request.signal = request.signal or number
+        if len(heard) > 1 and heard[-1] - heard[0] > echo_seconds:
+            request.signal = number
             request.leave()
 
     for number, handler in before.items():

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +18,7 @@ from lightning_fabric import Fabric
 from medres.errors import TrainingError
 from medres.finetuning.averaging import WeightAverage
 from medres.finetuning.checkpoints import named_part, part_of
+from medres.finetuning.engine import make_fabric, renewed
 from medres.finetuning.feed import Feed, Rows
 from medres.finetuning.freezing import freeze_to
 from medres.finetuning.frozen import Batch, FrozenPart, KeptPart, LivePart
@@ -28,7 +27,8 @@ from medres.finetuning.losses import TrainingLoss, mean_over_samples
 from medres.finetuning.memory import is_out_of_memory, release_memory
 from medres.finetuning.optimisation import Optimisation
 from medres.finetuning.optimisers import Memory, make_optimiser, memory_of
-from medres.finetuning.prefix_cache import PrefixCache
+from medres.finetuning.prefix_cache import PrefixCache, tensors_digest
+from medres.finetuning.ranks import ALONE, Ranks
 from medres.finetuning.sampling import epoch_order
 from medres.finetuning.schedule import warmup_cosine
 from medres.finetuning.stages import Stage
@@ -45,8 +45,8 @@ KeepState = Callable[["StageState"], None]
 MAX_SKIPPED_STEPS = 10
 #: An epoch that takes longer is kept in between, too.
 KEEP_SECONDS = 600.0
-
-_PRECISIONS = {"bf16": "bf16-mixed", "fp16": "16-mixed", "fp32": "32-true"}
+#: Launchers of several processes pass a signal on that the terminal has sent to all of them already.
+ECHO_SECONDS = 5.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +88,7 @@ class StageState:
 
 @dataclass(frozen=True, kw_only=True)
 class Trainer:
-    """Train stages on one device.
+    """Train stages on one device, or on those of several processes.
 
     Args:
         feed: Where batches come from.
@@ -98,6 +98,8 @@ class Trainer:
         progress: Shows epochs.
         on_event: Called with the kind and the fields of each event.
         activations: Folder of kept activations, shared by runs.
+        ranks: Processes that train together; each batch of the plan is divided among them.
+        engine: Made once a run (`make_fabric`); None = made here.
     """
 
     feed: Feed
@@ -107,11 +109,13 @@ class Trainer:
     progress: Progress
     on_event: OnEvent
     activations: Path
+    ranks: Ranks = ALONE
+    engine: Fabric | None = None
 
     @cached_property
     def fabric(self) -> Fabric:
         """The engine: device, precision, processes."""
-        return make_fabric(self.feed.device, self.plan.precision)
+        return renewed(self.engine) if self.engine else make_fabric(self.feed.device, self.plan.precision, self.ranks)
 
     @cached_property
     def prefix_cache(self) -> PrefixCache:
@@ -120,6 +124,7 @@ class Trainer:
             feed=self.feed, plan=self.plan, folder=self.activations, seed=self.seed,
             augment=self.optimisation.augment, autocast=self.fabric.autocast,
             storage=self.optimisation.activation_storage, progress=self.progress, on_event=self.on_event,
+            ranks=self.ranks,
         )  # fmt: skip
 
     def train(
@@ -144,15 +149,16 @@ class Trainer:
         """
         loop = _StageLoop(self, model, stage, samples, memory or {}, first_epoch, state)
         keep = keep or (lambda state: None)
+        echo = ECHO_SECONDS if self.ranks.size > 1 else 0.0
         devices = [self.feed.device] if self.feed.device.type == "cuda" else []
-        with torch.random.fork_rng(devices=devices), stop_requests() as stop:
+        with torch.random.fork_rng(devices=devices), stop_requests(echo_seconds=echo) as stop:
             epochs = range(loop.epoch, first_epoch + stage.epochs)
             for epoch in self.progress.track(epochs, description=f"{stage.name}: epochs", total=len(epochs)):
                 if loop.should_stop:
                     break
                 self.on_event("epoch", stage=stage.name, epoch=epoch, **loop.run_epoch(epoch, keep, stop))
                 keep(loop.state())
-                stop.leave()
+                loop.leave_if_asked(stop)
         return loop.finish()
 
 
@@ -190,6 +196,10 @@ class _Part:
         parts = zip(np.array_split(self.positions, count), np.array_split(self.repeats, count), strict=True)
         return [_Part(positions=positions, repeats=repeats) for positions, repeats in parts]
 
+    def at(self, places: Rows) -> _Part:
+        """Return the samples at some places."""
+        return _Part(positions=self.positions[places], repeats=self.repeats[places])
+
 
 class _StageLoop:
     """The state of one stage: frozen part, trained suffix, optimiser, schedule, average."""
@@ -203,10 +213,11 @@ class _StageLoop:
         if state:
             model.load_state_dict(part_of(state.tensors, "model"))
         self._prefix, self._suffix = model.split_at(stage.train_from)
+        self._ranks = trainer.ranks
         self._steps_an_epoch = math.ceil(len(samples.rows) / trainer.plan.batch_size)
         self._total_steps = stage.epochs * self._steps_an_epoch
         self._warmup_steps = round(stage.warmup_epochs * self._steps_an_epoch)
-        size = math.ceil(trainer.plan.batch_size / trainer.optimisation.accumulate)
+        size = math.ceil(self._ranks.share_size(trainer.plan.batch_size) / trainer.optimisation.accumulate)
         self._at = _Position(**state.facts["position"]) if state else _Position(epoch=first_epoch, part_size=size)
         self._set_up(part_of(state.tensors, "optimiser") if state else memory)
         averaged = trainer.optimisation.ema and self._total_steps
@@ -243,14 +254,31 @@ class _StageLoop:
                 continue
             self._at.loss += self._train_step(batch, epoch) * len(batch.positions)
             self._at.done += 1
-            if stop or time.monotonic() - kept > KEEP_SECONDS:
+            asked = self._agree(stop)
+            if asked or time.monotonic() - kept > KEEP_SECONDS:
                 keep(self.state())
-                stop.leave()
                 kept = time.monotonic()
+            if asked:
+                self.leave(stop)
         summary = self._summary(epoch, time.monotonic() - started)
         if self._watch:
             summary["metrics"]["inner_log_loss"] = self._watched_loss(self._watch, epoch)
         return summary
+
+    def leave_if_asked(self, stop: StopRequest) -> None:
+        """Leave where any process was asked to stop; what is needed to go on was kept before."""
+        if self._agree(stop):
+            self.leave(stop)
+
+    def leave(self, stop: StopRequest) -> None:
+        """Leave with all other processes, when rank 0 has written."""
+        self._ranks.wait()
+        stop.leave()
+
+    def _agree(self, stop: StopRequest) -> bool:
+        """Make a request to one process one to all, and return whether there is one."""
+        stop.signal = self._ranks.largest(stop.signal or 0) or None
+        return bool(stop)
 
     def state(self) -> StageState:
         """Return what the stage continues from."""
@@ -274,6 +302,10 @@ class _StageLoop:
         if self._watch and self._watch.best:
             self._suffix.load_state_dict(self._watch.best)
         self._model.eval()
+        # each process has counted its own share for the normalisation statistics
+        self._ranks.adopt(dict(self._suffix.named_buffers()))
+        if self._ranks.size > 1:
+            self._ranks.require_equal(tensors_digest(self._model), what=f"the stage {self._stage.name}")
         return memory_of(self._optimiser, self._model)
 
     def _set_up(self, memory: Mapping[str, torch.Tensor]) -> None:
@@ -323,9 +355,11 @@ class _StageLoop:
         if self._average:
             self._average.copy_to(self._suffix)
         feed = self._trainer.feed
-        logits = compute_logits(
-            self._model, feed.preprocessor, lambda part: feed.stored(watch.rows[part]), len(watch.rows),
-            batch_size=self._trainer.plan.batch_size, device=feed.device,
+        logits = self._ranks.first(  # one verdict for all processes, whose normalisation statistics may differ
+            lambda: compute_logits(
+                self._model, feed.preprocessor, lambda part: feed.stored(watch.rows[part]), len(watch.rows),
+                batch_size=self._trainer.plan.batch_size, device=feed.device,
+            )
         )  # fmt: skip
         loss = watch.see(epoch, logits, self._suffix)
         self._suffix.load_state_dict(trained)
@@ -347,7 +381,8 @@ class _StageLoop:
     def _with_smaller_parts(self, batch: _Part, epoch: int) -> float:
         while True:
             # dropout and the like draw from here: the same numbers, however often a step is begun
-            torch.manual_seed(step_seed(self._trainer.seed, epoch=epoch, step=self._at.step))
+            seed = step_seed(self._trainer.seed, epoch=epoch, step=self._at.step, part=self._ranks.rank)
+            torch.manual_seed(seed)
             self._stepper.zero_grad(set_to_none=True)
             try:
                 return self._gradient(batch, epoch)
@@ -357,15 +392,17 @@ class _StageLoop:
             self._halve(len(batch.positions))
 
     def _gradient(self, batch: _Part, epoch: int) -> float:
-        """Add up the gradient of a batch, part by part, and return its mean loss."""
+        """Add up the gradient of a batch, part by part, and return its mean loss; each process takes its share."""
         total, num_samples = 0.0, len(batch.positions)
-        parts = batch.divided(math.ceil(num_samples / self._at.part_size))
-        for number, part in enumerate(parts):
+        parts = parts_of(np.arange(num_samples), self._ranks, size=self._at.part_size)
+        for number, places in enumerate(parts):
             with self._trainer.fabric.no_backward_sync(self._trained, enabled=number + 1 < len(parts)):
-                loss = mean_over_samples(self._losses(part, epoch, number), num_samples=num_samples)
-                self._trainer.fabric.backward(loss)
+                losses = self._losses(batch.at(places), epoch, number * self._ranks.size + self._ranks.rank)
+                loss = mean_over_samples(losses, num_samples=num_samples)
+                # the mean over the processes is then the gradient of the whole batch, though shares are uneven
+                self._trainer.fabric.backward(loss * self._ranks.size)
             total += float(loss.detach())
-        return total
+        return self._ranks.total(total)
 
     def _losses(self, part: _Part, epoch: int, number: int) -> torch.Tensor:
         """Return the losses of some samples."""
@@ -380,6 +417,12 @@ class _StageLoop:
         return self._loss_of(self._trained(inputs.scans, *inputs.beside), targets)
 
     def _halve(self, batch_size: int) -> None:
+        if self._ranks.size > 1:
+            # the others wait in the middle of this step, with another number of parts
+            raise TrainingError(
+                f"Process {self._ranks.rank} of {self._ranks.size} is out of memory.",
+                fix="Use a smaller --batch-size, or --set optimisation.accumulate=2, and go on with a new run.",
+            )
         largest = min(self._at.part_size, batch_size)
         if largest <= 1:
             raise TrainingError(
@@ -450,20 +493,25 @@ def step_seed(seed: int, *, epoch: int, step: int, part: int = 0) -> int:
     return int(np.random.SeedSequence((seed, epoch, step, part)).generate_state(1)[0])
 
 
-def make_fabric(device: torch.device, precision: str) -> Fabric:
-    """Return the engine for one device."""
-    devices: Any = [device.index or 0] if device.type == "cuda" else 1
-    with _without_announcements():
-        return Fabric(accelerator=device.type, devices=devices, precision=_PRECISIONS[precision])
+def parts_of(positions: Rows, ranks: Ranks, *, size: int) -> list[Rows]:
+    """Return the parts that a process computes its share of a batch in: as many in each process, none of them empty.
 
+    Args:
+        positions: The whole batch.
+        ranks: Processes that share it.
+        size: Of a part; exceeded by one where shares are uneven and a part would be empty otherwise.
 
-@contextmanager
-def _without_announcements() -> Iterator[None]:
-    """Keep Fabric from announcing the precision once a stage: the plan has said it."""
-    logger = logging.getLogger("lightning_fabric")
-    level = logger.level
-    logger.setLevel(logging.WARNING)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
+    Raises:
+        TrainingError: The batch has fewer samples than there are processes.
+
+    Example:
+        >>> [part.tolist() for part in parts_of(np.arange(5), Ranks(), size=2)]
+        [[0, 1], [2, 3], [4]]
+    """
+    if len(positions) < ranks.size:
+        raise TrainingError(
+            f"A batch of {len(positions)} scans cannot be divided among {ranks.size} processes.",
+            fix="Use fewer processes or a larger --batch-size (it is that of all processes together).",
+        )
+    number = min(math.ceil(ranks.share_size(len(positions)) / size), len(positions) // ranks.size)
+    return np.array_split(ranks.share(positions), number)

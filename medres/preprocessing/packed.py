@@ -94,6 +94,10 @@ class PackedCache:
         """Return those that are not there, each one once, in the order given."""
         return [key for key in dict.fromkeys(sample_keys) if key not in self._rows]
 
+    def refresh(self) -> None:
+        """See what another process has written meanwhile."""
+        self._rows = self._load()
+
     def read(self, sample_keys: Sequence[str]) -> npt.NDArray[Any]:
         """Return ``(N, C, *spatial)`` in the order of ``sample_keys``, a copy; of a cache that is not ragged.
 

@@ -8,6 +8,7 @@ from importlib.metadata import version
 import torch
 
 from medres._version import __version__
+from medres.finetuning.world import World
 
 _PACKAGES = ("torch", "torchvision", "timm", "monai", "lightning-fabric", "mlflow", "numpy", "scikit-learn", "nibabel")
 
@@ -21,6 +22,7 @@ def describe_environment(device: torch.device) -> dict[str, str]:
         "system": f"{platform.system()} {platform.machine()}",
         "device": _device_name(device),
         "threads": str(torch.get_num_threads()),
+        "processes": str(World.from_environment().size),
     }
 
 

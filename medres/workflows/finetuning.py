@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,15 @@ from filelock import FileLock
 
 from medres.config import FinetuneConfig
 from medres.errors import UsageError
+from medres.finetuning.ranks import Ranks, joined_ranks
 from medres.reporting.result import Run
-from medres.runs.events import EventLog, read_events
+from medres.runs.events import read_events
 from medres.runs.folder import RunFolder, new_run_folder
 from medres.runs.progress import Progress, Silent
 from medres.workflows.job import Job, held, prepare_job, read_config, reopen_job
 from medres.workflows.mirroring import mirrored
 from medres.workflows.registry import register
+from medres.workflows.sharing import fold_log, opened
 
 #: What may be said anew when a run goes on: where it runs and where it is tracked, nothing that decides its numbers.
 RESUME_OPTIONS = ("device", "tracking", "tracking_uri", "cache_dir", "weights_dir")
@@ -51,9 +54,15 @@ def finetune(data: str | Path, arch: str, *, progress: Progress | None = None, *
 
 def run_finetune(config: FinetuneConfig, *, progress: Progress) -> Run:
     """Do what the configuration asks for; the command line and `finetune` both end here."""
-    folder = new_run_folder(config.output, config.name or default_run_name(config))
-    with held(folder.path / ".lock", what=str(folder.path)):
-        return _run(prepare_job(config, folder, progress))
+    ranks = joined_ranks()
+
+    def prepare(locks: ExitStack) -> Job:
+        folder = new_run_folder(config.output, config.name or default_run_name(config))
+        locks.enter_context(held(folder.path / ".lock", what=str(folder.path)))
+        return prepare_job(config, folder, progress, ranks)
+
+    with ExitStack() as locks:
+        return _run(_required(opened(ranks, config, prepare, locks)))
 
 
 def resume(run: str | Path, *, progress: Progress | None = None, **options: Any) -> Run:
@@ -73,12 +82,18 @@ def resume(run: str | Path, *, progress: Progress | None = None, **options: Any)
     _refuse_other_options(options)
     folder, config = read_config(Path(run))
     config = config.model_copy(update={key: value for key, value in options.items() if value is not None})
-    shown = progress or Silent()
-    with held(folder.path / ".lock", what=str(folder.path)):
+    shown, ranks = progress or Silent(), joined_ranks()
+
+    def reopen(locks: ExitStack) -> Job | None:
+        locks.enter_context(held(folder.path / ".lock", what=str(folder.path)))
         if is_finished(folder):
             shown.note(f"{folder.path} is finished: nothing is left to do")
-            return Run(folder)
-        return _run(reopen_job(folder, config, shown))
+            return None
+        return reopen_job(folder, config, shown, ranks)
+
+    with ExitStack() as locks:
+        job = opened(ranks, config, reopen, locks)
+        return _run(job) if job else Run(folder)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,10 +136,17 @@ def run_fold(config: FinetuneConfig, *, fold: int, progress: Progress) -> FoldDo
     """
     if config.name is None:
         raise UsageError("--fold trains a part of a run, which needs a name.", fix="Give all jobs the same --name.")
-    job = _joined(config, progress)
-    if fold not in job.fold_indices:
-        raise UsageError(f"--fold is {fold}; the run has the folds {', '.join(map(str, job.fold_indices))}.")
-    outcome = job.train_fold(fold, log=EventLog(job.folder.fold_events(fold)))
+    ranks = joined_ranks()
+
+    def join(_: ExitStack) -> Job:
+        job = _joined(config, progress, ranks)
+        if fold not in job.fold_indices:
+            raise UsageError(f"--fold is {fold}; the run has the folds {', '.join(map(str, job.fold_indices))}.")
+        return job
+
+    job = _required(opened(ranks, config, join, ExitStack()))
+    outcome = job.train_fold(fold, log=fold_log(job, fold))
+    ranks.wait()
     left = tuple(index for index in job.fold_indices if not (job.folder.fold(index) / "outcome.safetensors").is_file())
     return FoldDone(run=job.folder.path, fold=fold, seconds=outcome.seconds, left=left)
 
@@ -143,8 +165,14 @@ def collect(run: str | Path, *, progress: Progress | None = None, **options: Any
     _refuse_other_options(options)
     folder, config = read_config(Path(run))
     config = config.model_copy(update={key: value for key, value in options.items() if value is not None})
-    with held(folder.path / ".lock", what=str(folder.path)):
-        job = reopen_job(folder, config, progress or Silent())
+    ranks = joined_ranks()
+
+    def reopen(locks: ExitStack) -> Job:
+        locks.enter_context(held(folder.path / ".lock", what=str(folder.path)))
+        return reopen_job(folder, config, progress or Silent(), ranks)
+
+    with ExitStack() as locks:
+        job = _required(opened(ranks, config, reopen, locks))
         job.finished_folds()  # refused before anything is written
         return _run(job)
 
@@ -166,7 +194,16 @@ def default_run_name(config: FinetuneConfig) -> str:
 
 
 def _run(job: Job) -> Run:
-    """Train what is not trained, then score and publish."""
+    """Train what is not trained, then score and publish; processes beside the first only train."""
+    if job.ranks.is_first:
+        _train_and_publish(job)
+    else:
+        job.train_folds()
+    job.ranks.wait()
+    return Run(job.folder)
+
+
+def _train_and_publish(job: Job) -> None:
     config, folder = job.config, job.folder
     with mirrored(config, folder, job.log, job.progress):
         job.announce()
@@ -175,7 +212,11 @@ def _run(job: Job) -> Run:
     if config.register_name:
         registration = register(folder.path, name=config.register_name, tracking_uri=config.tracking_uri)
         job.progress.note(registration.screen())
-    return Run(folder)
+
+
+def _required(job: Job | None) -> Job:
+    assert job is not None  # only a run that goes on may have nothing to do
+    return job
 
 
 def _take_over_folds(job: Job) -> None:
@@ -188,7 +229,7 @@ def _take_over_folds(job: Job) -> None:
                 job.log.take_over(event)
 
 
-def _joined(config: FinetuneConfig, progress: Progress) -> Job:
+def _joined(config: FinetuneConfig, progress: Progress, ranks: Ranks) -> Job:
     """Return the run that all jobs of it share: prepared by the first of them, while the others wait."""
     path = config.output / str(config.name)
     path.mkdir(parents=True, exist_ok=True)
@@ -197,9 +238,9 @@ def _joined(config: FinetuneConfig, progress: Progress) -> Job:
         if folder.identity.is_file():
             _, known = read_config(path)
             _require_same_request(config, known, folder)
-            return reopen_job(folder, known, progress)
+            return reopen_job(folder, known, progress, ranks)
         begun = folder if folder.config.is_file() else new_run_folder(config.output, path.name)
-        return prepare_job(config, begun, progress)
+        return prepare_job(config, begun, progress, ranks)
 
 
 def _require_same_request(config: FinetuneConfig, known: FinetuneConfig, folder: RunFolder) -> None:

@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import csv
+import math
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from filelock import FileLock, Timeout
+from lightning_fabric import Fabric
 
 from medres.config import FinetuneConfig
 from medres.data.table import ScanTable
 from medres.data.wording import first_of
 from medres.errors import ConfigError, MedresError, OutputError, TrainingError
 from medres.finetuning.cross_validation import Scored, fit_temperatures, score_held_out, score_test
+from medres.finetuning.engine import make_fabric
 from medres.finetuning.feed import Feed
 from medres.finetuning.fold_training import FoldTrainer
 from medres.finetuning.outcomes import FoldOutcome
 from medres.finetuning.predictions import write_predictions
+from medres.finetuning.ranks import ALONE, Ranks
 from medres.finetuning.scoring import flat_scores, score_run
 from medres.finetuning.trainer import Trainer
 from medres.models.names import require_arch
@@ -67,6 +71,7 @@ class Job:
         study: The data.
         design: The decisions.
         feed: The way to prepared scans.
+        ranks: Processes that work on it; rank 0 writes.
     """
 
     config: FinetuneConfig
@@ -76,6 +81,12 @@ class Job:
     study: Study
     design: Design
     feed: Feed
+    ranks: Ranks = ALONE
+
+    @cached_property
+    def engine(self) -> Fabric:
+        """Device, precision and processes, made once."""
+        return make_fabric(self.design.device, self.design.plan.precision, self.ranks)
 
     @property
     def identity(self) -> str:
@@ -127,7 +138,8 @@ class Job:
         """
         position = self.fold_indices.index(index)
         fold = self.study.folding.folds[position]
-        with held(self.folder.fold(index) / ".lock", what=f"fold {index} of {self.folder.path}"):
+        what = f"fold {index} of {self.folder.path}"
+        with held(self.folder.fold(index) / ".lock", what=what) if self.ranks.is_first else nullcontext():
             log.append("fold_started", fold=index, num_train=len(fold.train), num_held_out=len(fold.held_out))
             trainer = self._fold_trainer(log, index, f"fold {position + 1}/{len(self.fold_indices)}")
             outcome = trainer.train(fold, self.folder.fold(index))
@@ -163,7 +175,7 @@ class Job:
         trainer = Trainer(
             feed=self.feed, plan=self.design.plan, optimisation=self.config.optimisation, seed=self.config.seed,
             progress=Prefixed(self.progress, name), on_event=partial(log.append, fold=index),
-            activations=self.config.cache_folder / "activations",
+            activations=self.config.cache_folder / "activations", ranks=self.ranks, engine=self.engine,
         )  # fmt: skip
         return FoldTrainer(
             table=self.study.table, stages=self.design.stages, trainer=trainer, make_model=self.design.make_model,
@@ -201,8 +213,14 @@ class Job:
         write_predictions(self.folder.predictions, self.study.table, everything, pseudonyms)
 
 
-def prepare_job(config: FinetuneConfig, folder: RunFolder, progress: Progress) -> Job:
+def prepare_job(config: FinetuneConfig, folder: RunFolder, progress: Progress, ranks: Ranks = ALONE) -> Job:
     """Read, check, plan and prepare a new run; a refusal leaves no half-made run behind, an interruption does.
+
+    Args:
+        config: What was asked for.
+        folder: Empty.
+        progress: Shows how far it is.
+        ranks: Processes that will work on it; rank 0 prepares.
 
     Raises:
         MedresError: What was asked for cannot be done; the folder is removed again.
@@ -217,7 +235,7 @@ def prepare_job(config: FinetuneConfig, folder: RunFolder, progress: Progress) -
         write_study(study, folder)
         design = make_design(config, study, folder, progress)
         write_design(design, folder)
-        job = _ready(config, folder, study, design, progress)
+        job = _ready(config, folder, study, design, progress, ranks)
     except MedresError:
         shutil.rmtree(folder.path, ignore_errors=True)
         raise
@@ -226,25 +244,26 @@ def prepare_job(config: FinetuneConfig, folder: RunFolder, progress: Progress) -
     return job
 
 
-def reopen_job(folder: RunFolder, config: FinetuneConfig, progress: Progress) -> Job:
+def reopen_job(folder: RunFolder, config: FinetuneConfig, progress: Progress, ranks: Ranks = ALONE) -> Job:
     """Open a run that was begun: the same scans, folds, plan and weights, or a refusal.
 
     Args:
         folder: The run.
         config: Its configuration (`read_config`).
         progress: Shows how far it is.
+        ranks: Processes that will work on it; rank 0 opens it.
 
     Raises:
         TrainingError: Data, plan or weights are not those that it began with.
     """
     sweep_parts(folder.path)
     if not folder.identity.is_file():
-        return prepare_job(config, folder, progress)  # it ended before anything was decided
+        return prepare_job(config, folder, progress, ranks)  # it ended before anything was decided
     known = RunIdentity.read(folder.identity)
     study = read_study(config.model_copy(update={"plan": folder.plan}), progress)
     _require_same_scans(study.table, folder)
     design = make_design(config.model_copy(update={"plan": folder.plan}), study, folder, progress)
-    job = _ready(config, folder, study, design, progress)
+    job = _ready(config, folder, study, design, progress, ranks)
     if (job.identity, job.fold_indices) != (known.settings, known.folds):
         raise TrainingError(
             f"{folder.path} cannot go on: its plan, weights or settings are not those that it began with.",
@@ -296,12 +315,29 @@ def held(path: Path, *, what: str) -> Iterator[None]:
         lock.release()
 
 
-def _ready(config: FinetuneConfig, folder: RunFolder, study: Study, design: Design, progress: Progress) -> Job:
+def _ready(
+    config: FinetuneConfig, folder: RunFolder, study: Study, design: Design, progress: Progress, ranks: Ranks
+) -> Job:
+    _require_shares(study, design, ranks)
     feed = make_feed(config, study, design, progress)
     # the images are in the cache now: free their memory before training
     study = replace(study, survey=replace(study.survey, images={}))
     log = folder.event_log()
-    return Job(config=config, folder=folder, log=log, progress=progress, study=study, design=design, feed=feed)
+    return Job(
+        config=config, folder=folder, log=log, progress=progress, study=study, design=design, feed=feed, ranks=ranks
+    )
+
+
+def _require_shares(study: Study, design: Design, ranks: Ranks) -> None:
+    """Refuse batches that are smaller than the number of processes, before anything is prepared."""
+    trained = any(stage.solver == "sgd" and stage.epochs for stage in design.stages)
+    for fold in study.folding.folds if trained else ():
+        smallest = len(fold.train) // math.ceil(len(fold.train) / design.plan.batch_size)
+        if smallest < ranks.size:
+            raise TrainingError(
+                f"Fold {fold.index} has batches of {smallest} scans, which {ranks.size} processes cannot share.",
+                fix="Use fewer processes or a larger --batch-size (it is that of all processes together).",
+            )
 
 
 def _require_same_scans(table: ScanTable, folder: RunFolder) -> None:

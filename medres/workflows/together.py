@@ -1,0 +1,74 @@
+"""A command that several processes run together: one of them speaks, and all end when one fails."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from medres.errors import MedresError, TrainingError
+from medres.finetuning.world import World
+
+
+@contextmanager
+def together() -> Iterator[World]:
+    """Connect this process with those that it was started with (torchrun, srun), for the length of the block.
+
+    An exception in one process ends all of them; the process that failed first raises it, the others leave silently
+    with the same exit code. In a single process the block is run as it is.
+
+    Raises:
+        UsageError: The variables of the launcher contradict each other.
+        TrainingError: Not all processes came, or one of them was killed.
+    """
+    world = World.from_environment()
+    if world.size == 1:
+        yield world
+    else:
+        with _connected(world):
+            yield world
+
+
+@contextmanager
+def _connected(world: World) -> Iterator[None]:
+    from torch import distributed as dist  # seconds that a single process has no use for
+
+    from medres.finetuning.alarm import Alarm
+    from medres.finetuning.ranks import joined_ranks
+
+    ranks = joined_ranks(world)
+    alarm = Alarm(world)
+    try:
+        yield
+        ranks.wait()
+    except BaseException as error:
+        code = alarm.ring(_code_of(error))
+        if code is not None:
+            raise SystemExit(code) from None
+        if _is_lost_connection(error):
+            raise _lost(world) from error
+        raise
+    alarm.end()
+    dist.destroy_process_group()
+
+
+def _code_of(error: BaseException) -> int:
+    if isinstance(error, MedresError):
+        return error.exit_code
+    if isinstance(error, KeyboardInterrupt):
+        return 130
+    if isinstance(error, SystemExit) and isinstance(error.code, int):
+        return error.code
+    return 1
+
+
+def _is_lost_connection(error: BaseException) -> bool:
+    """Return whether an exception says that another process does not answer any more."""
+    words = ("gloo", "nccl", "closed by peer", "reset by peer")
+    return isinstance(error, RuntimeError) and any(word in str(error).lower() for word in words)
+
+
+def _lost(world: World) -> TrainingError:
+    return TrainingError(
+        f"One of the {world.size} processes has ended without a message: it was killed, or its node is gone.",
+        fix="Look for the reason in the system's log (out of memory, time limit), then go on with --resume.",
+    )
