@@ -8,7 +8,9 @@ state their geometry (`medres.models.geometry`) are loaded into no other.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import pydantic
 import torch
@@ -32,6 +34,7 @@ class LoadingReport(Document):
     """Where each tensor of a backbone came from.
 
     Args:
+        format: Version of this document.
         source: File name or tag; ``none`` for random weights.
         sha256: Of the weights file.
         taken: Names of the tensors that were taken as they are.
@@ -40,6 +43,7 @@ class LoadingReport(Document):
         notes: What a user should know of the weights.
     """
 
+    format: Literal[1] = 1
     source: str = "none"
     sha256: str = ""
     taken: tuple[str, ...] = ()
@@ -61,8 +65,21 @@ class LoadingReport(Document):
             return "random weights" + (f" ({remarks})" if remarks else "")
         reasons = ", ".join(sorted(set(self.left_out.values())))
         counts = f"{len(self.taken)} tensors taken, {len(self.adapted)} adapted, {len(self.left_out)} left out"
-        line = f"{self.source} (SHA-256 {self.sha256[:12]}): {counts}" + (f" ({reasons})" if reasons else "")
+        line = f"{self.source} (SHA-256 {self.sha256}): {counts}" + (f" ({reasons})" if reasons else "")
         return line + (f"; {remarks}" if remarks else "")
+
+    def counts(self) -> dict[str, Any]:
+        """Return the report with numbers of tensors in the place of their names: for the event log.
+
+        Example:
+            >>> LoadingReport(source="a.pth", taken=("conv1.weight",), left_out={"fc.bias": "classifier"}).counts()
+            {'source': 'a.pth', 'sha256': '', 'taken': 1, 'adapted': {}, 'left_out': {'classifier': 1}, 'notes': []}
+        """
+        return {
+            "source": self.source, "sha256": self.sha256, "taken": len(self.taken),
+            "adapted": dict(Counter(self.adapted.values())), "left_out": dict(Counter(self.left_out.values())),
+            "notes": list(self.notes),
+        }  # fmt: skip
 
 
 def load_pretrained(backbone: Backbone, weights: PretrainedWeights, *, inflation: Inflation = "mean") -> LoadingReport:
@@ -78,6 +95,11 @@ def load_pretrained(backbone: Backbone, weights: PretrainedWeights, *, inflation
     """
     fit = fit_weights(backbone, weights, inflation=inflation)
     backbone.net.load_state_dict(fit.tensors, strict=True)
+    return report_of(fit, backbone, weights)
+
+
+def report_of(fit: Fit, backbone: Backbone, weights: PretrainedWeights) -> LoadingReport:
+    """Return where each tensor of a backbone comes from."""
     return LoadingReport(
         source=weights.source,
         sha256=weights.sha256,
@@ -232,9 +254,14 @@ def _does_not_fit(backbone: Backbone, weights: PretrainedWeights, fit: Fit) -> W
     listed = "; ".join(f"{len(names)} {what} ({_first(names)})" for what, names in faults.items() if names)
     return WeightsError(
         f"{weights.source} does not fit {backbone.arch} in {backbone.spatial_dims}D. Tensors: {listed}. "
-        f"The weights are those of {describe(weights.tensors)}.",
+        f"The weights are those of {describe(weights.tensors)}.{_about_hash(weights)}",
         fix=_way_out(backbone, weights),
     )
+
+
+def _about_hash(weights: PretrainedWeights) -> str:
+    # a file that is not what its name says is the first thing to know of one that does not fit
+    return "".join(f" {note[0].upper()}{note[1:]}." for note in weights.notes if "SHA-256" in note)
 
 
 def _way_out(backbone: Backbone, weights: PretrainedWeights) -> str:

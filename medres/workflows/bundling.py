@@ -32,7 +32,13 @@ def write_run_bundle(
         operating_point=ensemble_operating_point(outcomes),
         weights_source=design.weights_source,
         weights_sha256=weights.sha256 if weights else "",
-        card=model_card(metrics, design.plan, arch=design.arch, weights_source=design.weights_source),
+        card=model_card(
+            metrics,
+            design.plan,
+            arch=design.arch,
+            weights_source=design.weights_source,
+            weights_sha256=weights.sha256 if weights else "",
+        ),
     )
 
 

@@ -14,7 +14,8 @@ from medres.finetuning.machine import choose_device, machine_facts
 from medres.finetuning.recipes import build_recipe, choose_recipe, default_epochs
 from medres.finetuning.stages import Stage
 from medres.models.classifier import ClassificationModel
-from medres.models.factory import backbone_facts, create_model, dims_of
+from medres.models.factory import backbone_facts, create_model, dims_of, loading_report
+from medres.models.loading import LoadingReport
 from medres.models.weights import PretrainedWeights, no_weights_reason, resolve_weights
 from medres.planning.dims import network_dims
 from medres.planning.facts import BackboneFacts
@@ -38,6 +39,7 @@ class Design:
         num_classes: Of the head.
         device: Where it trains.
         weights: Pretrained weights, or None.
+        loading: Where each tensor of the network comes from.
         plan: How scans are read and trained on.
         recipe: Name of the recipe.
         stages: Its stages.
@@ -48,6 +50,7 @@ class Design:
     num_classes: int
     device: torch.device
     weights: PretrainedWeights | None
+    loading: LoadingReport
     plan: Plan
     recipe: str
     stages: tuple[Stage, ...]
@@ -65,6 +68,7 @@ class Design:
             model = create_model(
                 self.arch, spatial_dims=self.plan.spatial_dims, slicewise=self.plan.slicewise,
                 num_classes=self.num_classes, in_channels=self.plan.in_channels, weights=self.weights or "none",
+                stem_stride=self.plan.stem_stride,
             )  # fmt: skip
         return model.to(memory_format=memory_format(model.backbone.spatial_dims))
 
@@ -88,11 +92,13 @@ def make_design(config: FinetuneConfig, study: Study, folder: RunFolder, progres
     epochs = default_epochs(device.type) if config.epochs is None else config.epochs
     plan.write_yaml(folder.plan, header="Edit this file and follow it with: medres finetune --plan FILE ...")
     progress.note(_summary(plan, folder))
-    progress.note(f"weights: {weights.source if weights else _why_none(config, spatial_dims)}")
+    loading = _loading(config, plan, weights)
+    loading.write_json(folder.weights)
+    progress.note(f"weights: {loading.summary()}")
     progress.note(f"recipe: {recipe} ({why})")
     return Design(
-        arch=config.arch, num_classes=len(study.table.classes), device=device, weights=weights, plan=plan,
-        recipe=recipe, stages=build_recipe(recipe, epochs=epochs), seed=config.seed,
+        arch=config.arch, num_classes=len(study.table.classes), device=device, weights=weights, loading=loading,
+        plan=plan, recipe=recipe, stages=build_recipe(recipe, epochs=epochs), seed=config.seed,
     )  # fmt: skip
 
 
@@ -130,11 +136,18 @@ def _make_plan(
 def _summary(plan: Plan, folder: RunFolder) -> str:
     shape = " x ".join(str(size) for size in plan.shape)
     pitch = "" if plan.spacing_mm is None else " at " + " x ".join(f"{size:.3g}" for size in plan.spacing_mm) + " mm"
-    what = f"{plan.dims:g}D {plan.modality}, {plan.in_channels} x {shape}{pitch}"
+    strides = plan.stem_stride or (2, 2, 2)
+    stem = "" if strides == (2, 2, 2) else f", stem stride {'x'.join(map(str, strides))}"
+    what = f"{plan.dims:g}D {plan.modality}, {plan.in_channels} x {shape}{pitch}{stem}"
     return f"plan: {what}, {plan.intensity.scheme}, batches of {plan.batch_size}, {plan.precision}; why: {folder.plan}"
 
 
-def _why_none(config: FinetuneConfig, spatial_dims: int) -> str:
-    if config.weights == "none":
-        return "none, as asked"
-    return f"none ({no_weights_reason(config.arch, spatial_dims=spatial_dims)})"
+def _loading(config: FinetuneConfig, plan: Plan, weights: PretrainedWeights | None) -> LoadingReport:
+    spatial_dims = network_dims(plan.dims)
+    if weights is not None:
+        return loading_report(
+            config.arch, spatial_dims=spatial_dims, weights=weights, in_channels=plan.in_channels,
+            stem_stride=plan.stem_stride,
+        )  # fmt: skip
+    asked = config.weights == "none"
+    return LoadingReport(notes=("as asked" if asked else no_weights_reason(config.arch, spatial_dims=spatial_dims),))

@@ -65,6 +65,7 @@ def finetune(data: str | Path, arch: str, *, progress: Progress | None = None, *
 
 def run_finetune(config: FinetuneConfig, *, progress: Progress) -> Run:
     """Do what the configuration asks for; the command line and `finetune` both end here."""
+    require_arch(config.arch)  # a run is named after its architecture
     folder = new_run_folder(config.output, config.name or default_run_name(config))
     job = _prepare(config, folder, progress)
     with mirrored(config, folder, job.log, progress):
@@ -108,6 +109,7 @@ class _Job:
         versions = describe_environment(self.design.device)
         self.log.append("run_started", name=self.folder.name, parameters=parameters, versions=versions)
         self.log.append("data", **data_event(self.study, self.folder.pseudonyms()))
+        self.log.append("weights", **self.design.loading.counts())
         self.log.append("plan", digest=self.design.plan.digest(), reasons=self.design.plan.reasons)
 
     def train_folds(self) -> list[FoldOutcome]:
@@ -157,7 +159,7 @@ class _Job:
         atomic_write_json(self.folder.metrics, metrics)
         self.log.append("scores", scores=flat_scores(metrics))
         folder = self.folder
-        for path in (folder.metrics, folder.predictions, folder.plan, folder.fingerprint, folder.folds):
+        for path in (folder.metrics, folder.predictions, folder.plan, folder.fingerprint, folder.weights, folder.folds):
             self.log.append("artifact", path=path.name)
         return temperatures
 
@@ -176,7 +178,6 @@ def _prepare(config: FinetuneConfig, folder: RunFolder, progress: Progress) -> _
     """Read, check, plan and prepare; a refusal before any training leaves no half-made run behind."""
     log = folder.event_log()
     try:
-        require_arch(config.arch)
         if config.register_name:
             check_names(config.register_name)
         require_writable(config.cache_folder)
