@@ -132,6 +132,7 @@ class Fit:
         missing: Names that the weights do not have.
         unexpected: Names that the network does not have.
         misshapen: Name to its two shapes.
+        mistyped: Name to its two types: integers cannot stand for floating point numbers.
     """
 
     tensors: dict[str, torch.Tensor] = field(default_factory=dict)
@@ -141,6 +142,7 @@ class Fit:
     missing: list[str] = field(default_factory=list)
     unexpected: list[str] = field(default_factory=list)
     misshapen: dict[str, str] = field(default_factory=dict)
+    mistyped: dict[str, str] = field(default_factory=dict)
 
 
 def fit_weights(backbone: Backbone, weights: PretrainedWeights, *, inflation: Inflation = "mean") -> Fit:
@@ -153,7 +155,7 @@ def fit_weights(backbone: Backbone, weights: PretrainedWeights, *, inflation: In
         own = geometry_of(backbone.net)
         choose_geometry(own.name, None, spatial_dims=3, stated=stated_geometry(weights), source=weights.source)
     fit = _Fitting(backbone, weights, inflation).run()
-    if fit.missing or fit.unexpected or fit.misshapen:
+    if fit.missing or fit.unexpected or fit.misshapen or fit.mistyped:
         raise _does_not_fit(backbone, weights, fit)
     return fit
 
@@ -222,6 +224,9 @@ class _Fitting:
         if donor.ndim == 4 and wanted.ndim == 5:
             donor = inflate_kernel(donor, wanted.shape[2], method=self.inflation)
             how = ", ".join(filter(None, (how, f"inflated ({self.inflation})")))
+        if wanted.is_floating_point() and not given.is_floating_point():
+            # quantised: copied as they are, integers would be other numbers than were trained
+            self.fit.mistyped[name] = f"weights {_type(given)}, network {_type(wanted)}"
         if donor.shape != wanted.shape:
             self.fit.misshapen[name] = f"weights {_shape(given)}, network {_shape(wanted)}"
         if how:
@@ -250,12 +255,18 @@ def _geometry_notes(weights: PretrainedWeights, own: Geometry) -> tuple[str, ...
 
 def _does_not_fit(backbone: Backbone, weights: PretrainedWeights, fit: Fit) -> WeightsError:
     shapes = [f"{name}: {both}" for name, both in fit.misshapen.items()]
-    faults = {"missing": fit.missing, "not in the network": fit.unexpected, "of another shape": shapes}
+    types = [f"{name}: {both}" for name, both in fit.mistyped.items()]
+    faults = {
+        "missing": fit.missing, "not in the network": fit.unexpected, "of another shape": shapes,
+        "of another type": types,
+    }  # fmt: skip
     listed = "; ".join(f"{len(names)} {what} ({_first(names)})" for what, names in faults.items() if names)
     return WeightsError(
         f"{weights.source} does not fit {backbone.arch} in {backbone.spatial_dims}D. Tensors: {listed}. "
         f"The weights are those of {describe(weights.tensors)}.{_about_hash(weights)}",
-        fix=_way_out(backbone, weights),
+        fix="Give the floating point weights that they were made from."
+        if fit.mistyped
+        else _way_out(backbone, weights),
     )
 
 
@@ -281,6 +292,10 @@ def _way_out(backbone: Backbone, weights: PretrainedWeights) -> str:
 def _first(names: list[str]) -> str:
     more = f", and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return ", ".join(names[:_SHOWN]) + more
+
+
+def _type(tensor: torch.Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
 
 
 def _shape(tensor: torch.Tensor) -> str:
