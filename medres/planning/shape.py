@@ -238,8 +238,8 @@ def enlarged_to(shape: Sequence[int], extent: Extent, backbone: BackboneFacts) -
 def _why_enlarged(native: Sequence[int], backbone: BackboneFacts) -> str:
     gain = "; pretrained features gain from up to twice the size" if backbone.pretrained else ""
     return (
-        f"Scans of {times(tuple(native))} voxels are enlarged: {needs_of(backbone)} for a last feature map of "
-        f"{_MIN_POSITIONS}{gain}."
+        f"Scans of {times(tuple(native))} voxels are enlarged: {backbone.arch} with {needs_of(backbone)} for a last "
+        f"feature map of {_MIN_POSITIONS}{gain}."
     )
 
 

@@ -83,7 +83,8 @@ def _by_slices(
         return Choice(THICK, f"{shape[0]} slices are asked for: a stem of stride 2 along D would need {least}.")
     usual = _shape(ORDINARY, extent, backbone, machine, wishes)
     counts = _counts(extent, wishes)
-    why = _why_thick(counts, least, [_thickness(sides, extent, wishes) for sides in (usual, shape)])
+    needed = minimum_sides(backbone.with_stem(THICK))[0]
+    why = _why_thick(counts, least, needed, [_thickness(sides, extent, wishes) for sides in (usual, shape)])
     if not why:
         return Choice(
             ORDINARY,
@@ -119,11 +120,11 @@ def _thickness(shape: tuple[int, ...], extent: Extent, wishes: PlanOverrides) ->
     return spacing[0] / max(spacing[1:]) if spacing else 1.0
 
 
-def _why_thick(counts: list[int], least: int, thickness: list[float]) -> str:
+def _why_thick(counts: list[int], least: int, needed: int, thickness: list[float]) -> str:
     if counts[0] < least and 2 * counts[0] <= min(counts[1:]):
         return (
             f"{_about(counts)}: a stem of stride 2 along D would need {least} for a last feature map of 2, made up by "
-            "interpolation; a stride of 1 takes them as they are."
+            f"interpolation; a stride of 1 needs {needed}."
         )
     if min(thickness) >= ANISOTROPIC_FROM:
         return (

@@ -39,7 +39,7 @@ def run(stacks: Path, tmp_path_factory: pytest.TempPathFactory) -> medres.Run:
 def test_the_plan_the_networks_and_the_files_have_one_stem(run: medres.Run) -> None:
     plan = Plan.read(run.path / "plan.yaml")
     assert (plan.stem_stride, plan.shape[0]) == (THICK.stem_stride, 16)
-    assert "stride of 1 takes them as they are" in plan.reasons["stem_stride"]
+    assert "a stride of 1 needs 16" in plan.reasons["stem_stride"]
     for member in load_bundle(run.path / "model").members:
         assert geometry_of(member.model.backbone.net) == THICK
     tensors = safetensors.numpy.load_file(run.path / "model" / "member_0.safetensors")
