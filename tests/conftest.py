@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,16 @@ class _Workers:
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
     """Say how many tests were left out: pytest-xdist does not."""
     terminalreporter.write_line(f"left out by options: {config.stash[_LEFT_OUT]} tests (make test-all, make test-gpu)")
+    kept = [_contract_of(terminalreporter.stats.get(outcome, [])) for outcome in ("passed", "failed", "error")]
+    if walked := kept[0] - kept[1] - kept[2]:
+        counts = [sum(dims == which for dims, _ in walked) for which in ("2D", "3D")]
+        terminalreporter.write_line(f"backbone contract kept by {counts[0]} 2D names and {counts[1]} 3D networks")
+
+
+def _contract_of(reports: list[Any]) -> set[tuple[str, str]]:
+    """Return (dims, network) of the reports on tests of the contract."""
+    found = (re.search(r"test_backbones\.py::\w+\[([23]D)-(.+)\]$", report.nodeid) for report in reports)
+    return {(match[1], match[2]) for match in found if match}
 
 
 SHARED = Path(__file__).parents[2] / "shared"

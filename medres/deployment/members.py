@@ -19,7 +19,7 @@ from medres.evaluation.calibration import probabilities_of
 from medres.evaluation.operating_point import OperatingPoint
 from medres.models.classifier import ClassificationModel
 from medres.models.factory import create_model
-from medres.models.geometry import options_of
+from medres.models.geometry import DEFAULT, options_of
 from medres.planning.plan import Plan
 
 Floats = npt.NDArray[np.float64]
@@ -85,16 +85,31 @@ def rebuild_network(weights_file: Path, *, arch: str, num_classes: int, plan: Pl
         tensors = safetensors.torch.load_file(weights_file)
     except (safetensors.SafetensorError, OSError) as error:
         raise BundleError(f"{weights_file} is not a safetensors file: {error}.") from None
+    options = _geometry(tensors, plan, weights_file)
     try:
         with torch.device("meta"):  # neither time nor random numbers for weights that are replaced at once
             model = create_model(
                 arch, spatial_dims=plan.spatial_dims, slicewise=plan.slicewise, num_classes=num_classes,
-                in_channels=plan.in_channels, weights="none", **options_of(tensors),
+                in_channels=plan.in_channels, weights="none", **options,
             )  # fmt: skip
     except ModelError as error:
         raise BundleError(f"{weights_file} cannot be used: {error.problem}", fix=error.fix) from None
     _fill(model, tensors, weights_file)
     return model.eval()
+
+
+def _geometry(tensors: dict[str, torch.Tensor], plan: Plan, weights_file: Path) -> dict[str, Any]:
+    try:
+        options = options_of(tensors)
+    except ModelError as error:
+        raise BundleError(f"{weights_file} cannot be used: {error.problem}", fix=error.fix) from None
+    own = options.get("stem_stride", DEFAULT.stem_stride)
+    if plan.stem_stride not in (None, own):
+        raise BundleError(
+            f"{weights_file} is of a network with a stem stride of {own}, the plan's is {plan.stem_stride}.",
+            fix="The weights and the plan must come from one run.",
+        )
+    return options
 
 
 def _fill(model: ClassificationModel, tensors: dict[str, torch.Tensor], weights_file: Path) -> None:

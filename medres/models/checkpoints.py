@@ -59,8 +59,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
     """Read a weights file.
 
     Raises:
-        WeightsError: The file is missing, truncated, no weights file, holds Python objects, or values that are not
-            finite.
+        WeightsError: The file is missing, truncated, no weights file, holds Python objects, or values that
+            cannot be (not finite, negative variances).
     """
     try:
         sha256 = sha256_of(path)
@@ -187,6 +187,12 @@ def _check_finite(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
             f"{path.name} holds values that are not finite in {', '.join(broken[:3])}"
             f"{f' and {len(broken) - 3} more' if len(broken) > 3 else ''}.",
             fix="Its training diverged or the file is damaged; use another.",
+        )
+    negative = [name for name, tensor in tensors.items() if name.endswith("running_var") and bool((tensor < 0).any())]
+    if negative:
+        raise WeightsError(
+            f"{path.name} holds negative variances in {', '.join(negative[:3])}: roots of them are no numbers.",
+            fix="The file is damaged, or its tensors were mixed up; use another.",
         )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Literal
 
 import torch
 
@@ -18,6 +19,7 @@ from medres.models.loading import (
     fit_weights,
     input_statistics,
     load_pretrained,
+    report_of,
     stated_geometry,
 )
 from medres.models.names import check_arch, check_spatial_dims, is_builtin, list_archs, require_arch
@@ -143,6 +145,8 @@ def backbone_facts(
         arch=arch,
         spatial_dims=spatial_dims,
         total_stride=_total_stride(skeleton),
+        stem_stride=shape.stem_stride if spatial_dims == 3 and is_builtin(arch) else None,
+        stem=_whose_stem(shape, pretrained),
         num_features=skeleton.num_features,
         num_parameters=sum(parameter.numel() for parameter in skeleton.parameters()),
     )
@@ -158,6 +162,28 @@ def backbone_facts(
             "weights_source": pretrained.source,
         }
     )
+
+
+def loading_report(
+    arch: str, *, spatial_dims: int, weights: PretrainedWeights, in_channels: int = 1,
+    stem_stride: Sequence[int] | None = None,
+) -> LoadingReport:  # fmt: skip
+    """Return what `create_model` would report, without building the network in memory.
+
+    Args:
+        arch: A name of `list_archs`.
+        spatial_dims: 2 or 3.
+        weights: From `medres.models.weights.resolve_weights`.
+        in_channels: Channels of the input.
+        stem_stride: As in `create_model`.
+
+    Raises:
+        ModelError: The architecture is not known, or cannot have that stem.
+        WeightsError: The weights do not fit.
+    """
+    shape = _geometry(arch, None, stem_stride, spatial_dims, weights)
+    skeleton = _skeleton(arch, spatial_dims, in_channels, shape)
+    return report_of(fit_weights(skeleton, weights), skeleton, weights)
 
 
 def dims_of(arch: str, *, weights: str = "none") -> tuple[int, ...]:
@@ -191,6 +217,13 @@ def _geometry(
     stated = stated_geometry(weights) if weights else None
     source = weights.source if weights else ""
     return choose_geometry(name, stem_stride, spatial_dims=spatial_dims, stated=stated, source=source)
+
+
+def _whose_stem(geometry: Geometry, weights: PretrainedWeights | None) -> Literal["free", "stated", "fixed"]:
+    if geometry.name != DEFAULT.name:
+        return "fixed"
+    # 2D kernels are at home in any stem; 3D ones in that which they were trained in
+    return "stated" if weights is not None and any(t.ndim == 5 for t in weights.tensors.values()) else "free"
 
 
 def _build(arch: str, spatial_dims: int, in_channels: int, geometry: Geometry) -> Backbone:

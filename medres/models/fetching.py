@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 from medres.errors import WeightsError
 from medres.models import hub, medicalnet
 from medres.models.factory import backbone_facts
 from medres.models.names import check_arch, donor_arch
-from medres.models.timm_tags import default_tag, tag_of_file, tags_of
-from medres.models.weights import HUB_FILES, in_weights_folder, no_weights_reason, repository_of, resolve_weights
+from medres.models.timm_tags import default_tag, download_bytes, tag_of_file, tags_of
+from medres.models.weights import (
+    HUB_FILES,
+    WEIGHTS_DIR_VARIABLE,
+    in_weights_folder,
+    no_weights_reason,
+    repository_of,
+    resolve_weights,
+)
 from medres.runs.atomic import atomic_write, require_writable
 
 
@@ -25,6 +34,7 @@ class Published:
         files: Names there, the first that exists is taken.
         save_as: Name in the folder without suffix; empty for the file's own name.
         revision: Branch, tag or commit of the repository.
+        num_bytes: Returns about how large the file is, which takes seconds to know; None where nobody knows.
     """
 
     name: str
@@ -32,6 +42,7 @@ class Published:
     files: tuple[str, ...]
     save_as: str = ""
     revision: str | None = None
+    num_bytes: Callable[[], int] | None = None
 
     def file_name(self, file: str) -> str:
         """Return how ``file`` of the repository is called in the folder."""
@@ -78,7 +89,10 @@ def published(weights: str, *, arch: str, spatial_dims: int) -> Published:
         if spatial_dims != 3:
             raise WeightsError("MedicalNet's weights are those of 3D networks.", fix="Use --dims 3, or other weights.")
         files = medicalnet.release_files(arch)
-        return Published(f"{files[0]} (MedicalNet)", medicalnet.repository(arch), files)
+        return Published(
+            f"{files[0]} (MedicalNet)", medicalnet.repository(arch), files,
+            num_bytes=partial(medicalnet.download_bytes, arch),
+        )  # fmt: skip
     if (found := repository_of(weights)) is not None:
         repo_id, revision = found
         files = (*HUB_FILES, *medicalnet.files_in(repo_id))
@@ -130,7 +144,7 @@ def _of_timm(weights: str, arch: str, spatial_dims: int) -> Published:
             f"Weights {weights!r} of {arch} are not published.",
             fix=f"Give imagenet, medicalnet, a tag of timm or hf-hub:org/name.{known}",
         )
-    return Published(tag.name, tag.repo_id, HUB_FILES, tag.name)
+    return Published(tag.name, tag.repo_id, HUB_FILES, tag.name, num_bytes=partial(download_bytes, tag))
 
 
 def _copied(source: Published, folder: Path) -> Path:
@@ -149,9 +163,11 @@ def _downloaded(source: Published) -> tuple[str, Path]:
             continue
         except hub.NotFetchedError as error:
             url = hub.file_url(source.repo_id, file, revision=source.revision)
+            size = f", about {source.num_bytes() / 1e6:.0f} MB," if source.num_bytes else ""
             raise WeightsError(
-                f"The weights {source.name} could not be fetched ({error}).",
-                fix=f"Run this on a machine with internet, or there: `curl -L -o {source.file_name(file)} {url}`.",
+                f"The weights {source.name}{size} could not be fetched ({error}).",
+                fix=f"Run this on a machine with internet, or there: `curl -L -o {source.file_name(file)} {url}`. "
+                f"Carry the file over and set ${WEIGHTS_DIR_VARIABLE} to its folder, or give its path as --weights.",
             ) from None
     raise WeightsError(
         f"The hub repository {source.repo_id} has neither {' nor '.join(source.files)}.",

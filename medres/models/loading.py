@@ -8,7 +8,9 @@ state their geometry (`medres.models.geometry`) are loaded into no other.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import pydantic
 import torch
@@ -32,6 +34,7 @@ class LoadingReport(Document):
     """Where each tensor of a backbone came from.
 
     Args:
+        format: Version of this document.
         source: File name or tag; ``none`` for random weights.
         sha256: Of the weights file.
         taken: Names of the tensors that were taken as they are.
@@ -40,6 +43,7 @@ class LoadingReport(Document):
         notes: What a user should know of the weights.
     """
 
+    format: Literal[1] = 1
     source: str = "none"
     sha256: str = ""
     taken: tuple[str, ...] = ()
@@ -61,8 +65,21 @@ class LoadingReport(Document):
             return "random weights" + (f" ({remarks})" if remarks else "")
         reasons = ", ".join(sorted(set(self.left_out.values())))
         counts = f"{len(self.taken)} tensors taken, {len(self.adapted)} adapted, {len(self.left_out)} left out"
-        line = f"{self.source} (SHA-256 {self.sha256[:12]}): {counts}" + (f" ({reasons})" if reasons else "")
+        line = f"{self.source} (SHA-256 {self.sha256}): {counts}" + (f" ({reasons})" if reasons else "")
         return line + (f"; {remarks}" if remarks else "")
+
+    def counts(self) -> dict[str, Any]:
+        """Return the report with numbers of tensors in the place of their names: for the event log.
+
+        Example:
+            >>> LoadingReport(source="a.pth", taken=("conv1.weight",), left_out={"fc.bias": "classifier"}).counts()
+            {'source': 'a.pth', 'sha256': '', 'taken': 1, 'adapted': {}, 'left_out': {'classifier': 1}, 'notes': []}
+        """
+        return {
+            "source": self.source, "sha256": self.sha256, "taken": len(self.taken),
+            "adapted": dict(Counter(self.adapted.values())), "left_out": dict(Counter(self.left_out.values())),
+            "notes": list(self.notes),
+        }  # fmt: skip
 
 
 def load_pretrained(backbone: Backbone, weights: PretrainedWeights, *, inflation: Inflation = "mean") -> LoadingReport:
@@ -78,6 +95,11 @@ def load_pretrained(backbone: Backbone, weights: PretrainedWeights, *, inflation
     """
     fit = fit_weights(backbone, weights, inflation=inflation)
     backbone.net.load_state_dict(fit.tensors, strict=True)
+    return report_of(fit, backbone, weights)
+
+
+def report_of(fit: Fit, backbone: Backbone, weights: PretrainedWeights) -> LoadingReport:
+    """Return where each tensor of a backbone comes from."""
     return LoadingReport(
         source=weights.source,
         sha256=weights.sha256,
@@ -110,6 +132,7 @@ class Fit:
         missing: Names that the weights do not have.
         unexpected: Names that the network does not have.
         misshapen: Name to its two shapes.
+        mistyped: Name to its two types: integers cannot stand for floating point numbers.
     """
 
     tensors: dict[str, torch.Tensor] = field(default_factory=dict)
@@ -119,6 +142,7 @@ class Fit:
     missing: list[str] = field(default_factory=list)
     unexpected: list[str] = field(default_factory=list)
     misshapen: dict[str, str] = field(default_factory=dict)
+    mistyped: dict[str, str] = field(default_factory=dict)
 
 
 def fit_weights(backbone: Backbone, weights: PretrainedWeights, *, inflation: Inflation = "mean") -> Fit:
@@ -131,7 +155,7 @@ def fit_weights(backbone: Backbone, weights: PretrainedWeights, *, inflation: In
         own = geometry_of(backbone.net)
         choose_geometry(own.name, None, spatial_dims=3, stated=stated_geometry(weights), source=weights.source)
     fit = _Fitting(backbone, weights, inflation).run()
-    if fit.missing or fit.unexpected or fit.misshapen:
+    if fit.missing or fit.unexpected or fit.misshapen or fit.mistyped:
         raise _does_not_fit(backbone, weights, fit)
     return fit
 
@@ -200,6 +224,9 @@ class _Fitting:
         if donor.ndim == 4 and wanted.ndim == 5:
             donor = inflate_kernel(donor, wanted.shape[2], method=self.inflation)
             how = ", ".join(filter(None, (how, f"inflated ({self.inflation})")))
+        if wanted.is_floating_point() and not given.is_floating_point():
+            # quantised: copied as they are, integers would be other numbers than were trained
+            self.fit.mistyped[name] = f"weights {_type(given)}, network {_type(wanted)}"
         if donor.shape != wanted.shape:
             self.fit.misshapen[name] = f"weights {_shape(given)}, network {_shape(wanted)}"
         if how:
@@ -228,13 +255,24 @@ def _geometry_notes(weights: PretrainedWeights, own: Geometry) -> tuple[str, ...
 
 def _does_not_fit(backbone: Backbone, weights: PretrainedWeights, fit: Fit) -> WeightsError:
     shapes = [f"{name}: {both}" for name, both in fit.misshapen.items()]
-    faults = {"missing": fit.missing, "not in the network": fit.unexpected, "of another shape": shapes}
+    types = [f"{name}: {both}" for name, both in fit.mistyped.items()]
+    faults = {
+        "missing": fit.missing, "not in the network": fit.unexpected, "of another shape": shapes,
+        "of another type": types,
+    }  # fmt: skip
     listed = "; ".join(f"{len(names)} {what} ({_first(names)})" for what, names in faults.items() if names)
     return WeightsError(
         f"{weights.source} does not fit {backbone.arch} in {backbone.spatial_dims}D. Tensors: {listed}. "
-        f"The weights are those of {describe(weights.tensors)}.",
-        fix=_way_out(backbone, weights),
+        f"The weights are those of {describe(weights.tensors)}.{_about_hash(weights)}",
+        fix="Give the floating point weights that they were made from."
+        if fit.mistyped
+        else _way_out(backbone, weights),
     )
+
+
+def _about_hash(weights: PretrainedWeights) -> str:
+    # a file that is not what its name says is the first thing to know of one that does not fit
+    return "".join(f" {note[0].upper()}{note[1:]}." for note in weights.notes if "SHA-256" in note)
 
 
 def _way_out(backbone: Backbone, weights: PretrainedWeights) -> str:
@@ -254,6 +292,10 @@ def _way_out(backbone: Backbone, weights: PretrainedWeights) -> str:
 def _first(names: list[str]) -> str:
     more = f", and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return ", ".join(names[:_SHOWN]) + more
+
+
+def _type(tensor: torch.Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
 
 
 def _shape(tensor: torch.Tensor) -> str:

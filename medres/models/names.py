@@ -169,6 +169,8 @@ def _timm_reason(arch: str) -> str:
 
 
 def _suggestion(arch: str) -> str:
-    near = difflib.get_close_matches(arch.lower(), _names(2), n=4, cutoff=0.6)
+    begun = [name for name in _names(2) if arch and name.startswith(arch.lower())]  # resnext50: resnext50_32x4d
+    close = difflib.get_close_matches(arch.lower(), _names(2), n=4, cutoff=0.6)
+    near = list(dict.fromkeys([*begun, *close]))[:4]
     did_you_mean = f"Did you mean {', '.join(near)}? " if near else ""
     return f"{did_you_mean}All names: medres archs, and medres archs --dims 3 for volumes."

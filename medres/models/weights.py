@@ -112,6 +112,8 @@ def resolve_weights(
         True
     """
     check_arch(arch, spatial_dims=spatial_dims)
+    if not weights.strip():
+        raise WeightsError("The weights are an empty text.", fix="Use auto, imagenet, none, a file or hf-hub:org/name.")
     if weights == "none" or (weights == "auto" and no_weights_reason(arch, spatial_dims=spatial_dims)):
         return None
     if weights not in ("auto", "imagenet", "medicalnet") and Path(weights).expanduser().exists():

@@ -1,6 +1,7 @@
 """What the machine and the backbone can bear: arithmetic and memory, estimated from a few facts.
 
-A ResNet of total stride S has four stages, at strides 4, 8, 16, 32 (never above S). Each stage is twice as wide as
+A ResNet of total stride S has four stages, at strides 4, 8, 16, 32 (never above S), or 1, 2, 4, 8 along an axis that
+its stem leaves alone. Each stage is twice as wide as
 the one before and holds about four times its parameters. From this follow both estimates below, without building
 the network.
 """
@@ -15,8 +16,8 @@ from medres.planning.facts import BackboneFacts, MachineFacts
 
 _GIB = 2**30
 
-#: Stage strides before the cap of the total stride.
-_STAGE_STRIDES = (4, 8, 16, 32)
+#: Stride of each stage beyond that of the stem, before the cap of the total stride.
+_STAGE_GROWTH = (1, 2, 4, 8)
 
 #: What the backward pass keeps, in bytes an element of a stage's output. Measured with torch's saved_tensors_hooks in
 #: fp32: 57 (resnet50) to 118 (resnet152) for timm's 2D nets, 62 (resnet50) to 125 (resnet200) for MONAI's 3D nets.
@@ -58,7 +59,7 @@ def estimate_macs(backbone: BackboneFacts, shape: Sequence[int]) -> float:
     """Return the multiply-adds of one forward pass, within a factor of two (14 nets of timm, 7 of MONAI).
 
     Args:
-        backbone: Its number of parameters and total stride are used.
+        backbone: Its number of parameters and strides are used.
         shape: Spatial shape of the input; (D, H, W) for a 2D backbone: D slices.
 
     Example:
@@ -67,7 +68,7 @@ def estimate_macs(backbone: BackboneFacts, shape: Sequence[int]) -> float:
         >>> round(estimate_macs(facts, (224, 224)) / 1e9, 1)  # counted: 1.7
         1.6
     """
-    shares = [0.75 / 4 ** (3 - stage) for stage in range(len(_STAGE_STRIDES))]
+    shares = [0.75 / 4 ** (3 - stage) for stage in range(len(_STAGE_GROWTH))]
     positions = _positions_per_voxel(backbone)
     per_voxel = sum(share * position for share, position in zip(shares, positions, strict=True))
     return float(backbone.num_parameters * per_voxel * math.prod(shape))
@@ -77,7 +78,7 @@ def estimate_bytes_per_scan(backbone: BackboneFacts, shape: Sequence[int]) -> fl
     """Return the memory that one scan takes in training, fp32, within a factor of two.
 
     Args:
-        backbone: Its number of features and total stride are used.
+        backbone: Its number of features and strides are used.
         shape: Spatial shape of the input; (D, H, W) for a 2D backbone: D slices.
 
     Example:
@@ -119,8 +120,8 @@ def slices_budget(backbone: BackboneFacts, machine: MachineFacts) -> Choice[int]
 def _positions_per_voxel(backbone: BackboneFacts) -> list[float]:
     """Return, for each stage, the positions of its feature maps per voxel of the input."""
     # not the dimensions of the input: each slice of a volume (2.5D) has feature maps of its own
-    dims = backbone.spatial_dims
-    return [1 / math.pow(min(stride, backbone.total_stride), dims) for stride in _STAGE_STRIDES]
+    axes = list(zip(backbone.behind_stem, backbone.total_strides, strict=True))
+    return [1 / math.prod(min(first * growth, total) for first, total in axes) for growth in _STAGE_GROWTH]
 
 
 def _device_limit(machine: MachineFacts, dims: int) -> Choice[int]:

@@ -157,6 +157,8 @@ class Plan(Document):
             own size, aspect ratio kept. In 2.5D (h, w): across the slices nothing is resampled.
         shape: Spatial shape of the network's input, (D, H, W) or (H, W). In 2.5D D is the most slices: scans with
             fewer keep theirs, those with more are resampled to D.
+        stem_stride: Stride along D, H, W of a 3D network's first convolution and of the pooling after it: (1, 2, 2)
+            for thick slices; None for other networks (and in old plans): as the weights state, else (2, 2, 2).
         crop: ``foreground`` crops to the bounding box of the foreground before resampling, ``none`` does not.
         in_channels: Channels of the network's input: sequences x windows x neighbours.
         intensity: See `Intensity`.
@@ -177,6 +179,7 @@ class Plan(Document):
     orientation: str | None = None
     spacing_mm: tuple[float, ...] | None = None
     shape: tuple[int, ...]
+    stem_stride: tuple[Literal[1, 2], Literal[1, 2], Literal[1, 2]] | None = None
     crop: Crop = "none"
     in_channels: int = pydantic.Field(ge=1)
     intensity: Intensity
@@ -194,6 +197,8 @@ class Plan(Document):
         if len(self.shape) != dims or min(self.shape) < 1:
             raise ValueError(f"shape must be {dims} positive sizes, order {axes}; got {list(self.shape)}")
         self._check_slices()
+        if self.stem_stride is not None and self.dims != 3:
+            raise ValueError(f"stem_stride is {list(self.stem_stride)}, but only 3D networks have that choice")
         spacing, planned = self.spacing_mm, axes.removeprefix("D,") if self.slicewise else axes
         if spacing is not None and (len(spacing) != len(planned.split(",")) or min(spacing) <= 0):
             count = len(planned.split(","))

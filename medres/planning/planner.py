@@ -22,6 +22,7 @@ from medres.planning.plan import Plan
 from medres.planning.reading import require_reading, settle_reading
 from medres.planning.shape import choose_shape, choose_spacing, grid_extent, require_shape, require_spacing
 from medres.planning.slices import choose_neighbours, choose_pitch, choose_slices, require_pitch, require_slices
+from medres.planning.stem import choose_stem, require_stem
 
 __all__ = ["PlanOverrides", "check_plan", "choose_dims", "make_plan"]
 
@@ -66,8 +67,9 @@ def make_plan(
         slicewise=slicewise,
     )  # fmt: skip
     choices["batch_size"] = choose_batch_size(
-        choices["shape"].value, backbone=backbone, machine=machine, num_training_scans=num_training_scans, wishes=wishes
-    )
+        choices["shape"].value, backbone=backbone.with_stem(choices["stem_stride"].value), machine=machine,
+        num_training_scans=num_training_scans, wishes=wishes,
+    )  # fmt: skip
     choices["precision"] = choose_precision(machine, wishes=wishes)
     choices["activation_bytes"] = choose_activation_bytes(machine, wishes=wishes)
     return _as_plan(choices, fingerprint)
@@ -88,7 +90,8 @@ def check_plan(plan: Plan, *, fingerprint: Fingerprint, backbone: BackboneFacts)
     _require_same_dims(plan.dims, backbone)
     require_reading(plan.reading, fingerprint)
     require = require_slices if plan.slicewise else require_shape
-    require(plan.shape, backbone=backbone, key="The plan's shape")
+    require_stem(plan.stem_stride, backbone=backbone, key="The plan's stem_stride")
+    require(plan.shape, backbone=backbone.with_stem(plan.stem_stride), key="The plan's shape")
     _require_known_geometry(plan, _grid(fingerprint))
 
 
@@ -101,17 +104,19 @@ def _choose_grid(
     # the fingerprint's axes are those of the default orientation
     order = scan_axes(DEFAULT_ORIENTATION, spatial_dims=spatial_dims, target=orientation.value or DEFAULT_ORIENTATION)
     extent = grid_extent(grid, crop=crop.value, order=order)
+    (require_pitch if dims == 2.5 else require_spacing)(wishes.spacing_mm, extent)
+    stem = choose_stem(extent, backbone=backbone, machine=machine, wishes=wishes)
+    backbone = backbone.with_stem(stem.value)
+    chosen: dict[str, Choice[Any]] = {"orientation": orientation, "crop": crop, "stem_stride": stem}
     if dims == 2.5:
-        require_pitch(wishes.spacing_mm, extent)
         slices = choose_slices(
             grid, extent, crop=crop.value, order=order, backbone=backbone, machine=machine, wishes=wishes
         )
         pitch = choose_pitch(slices.value, extent, wishes=wishes)
-        return {"orientation": orientation, "crop": crop, "shape": slices, "spacing_mm": pitch}
-    require_spacing(wishes.spacing_mm, extent)
+        return {**chosen, "shape": slices, "spacing_mm": pitch}
     shape = choose_shape(extent, backbone=backbone, machine=machine, wishes=wishes)
     spacing = choose_spacing(shape.value, extent, wishes=wishes)
-    return {"orientation": orientation, "crop": crop, "shape": shape, "spacing_mm": spacing}
+    return {**chosen, "shape": shape, "spacing_mm": spacing}
 
 
 def _choose_values(

@@ -64,15 +64,15 @@ def grid_extent(grid: Grid, *, crop: Crop, order: Sequence[int]) -> Extent:
     )
 
 
-def minimum_side(backbone: BackboneFacts) -> int:
-    """Return the smallest side of an input: two positions of the last feature map.
+def minimum_sides(backbone: BackboneFacts) -> tuple[int, ...]:
+    """Return the smallest sides of an input: two positions of the last feature map along each axis.
 
     Example:
-        >>> minimum_side(BackboneFacts(arch="resnet18", spatial_dims=3, total_stride=32, num_features=512,
-        ...                            num_parameters=33_000_000))
-        64
+        >>> minimum_sides(BackboneFacts(arch="resnet18", spatial_dims=3, total_stride=32, stem_stride=(1, 2, 2),
+        ...                             num_features=512, num_parameters=33_000_000))
+        (16, 64, 64)
     """
-    return _MIN_POSITIONS * backbone.total_stride
+    return tuple(_MIN_POSITIONS * stride for stride in backbone.total_strides)
 
 
 def choose_shape(
@@ -99,18 +99,26 @@ def require_shape(shape: Sequence[int], *, backbone: BackboneFacts, key: str) ->
     Raises:
         PlanError: Its number of axes is wrong, or an axis is too short for the backbone's stride.
     """
-    dims, least = backbone.spatial_dims, minimum_side(backbone)
+    dims, least = backbone.spatial_dims, minimum_sides(backbone)
     if len(shape) != dims:
         raise PlanError(
             f"{key} is {list(shape)}; {backbone.arch} reads {dims} axes, order {'D, H, W' if dims == 3 else 'H, W'}.",
-            fix=f"Give {dims} sizes, such as {[least] * dims}.",
+            fix=f"Give {dims} sizes, such as {list(least)}.",
         )
-    if min(shape) < least:
+    if any(size < low for size, low in zip(shape, least, strict=True)):
         raise PlanError(
-            f"{key} is {list(shape)}; {backbone.arch} with a stride of {backbone.total_stride} needs at least {least} "
-            f"along each axis, so that its last feature map has {_MIN_POSITIONS} positions.",
-            fix=f"Use {[max(size, least) for size in shape]} or more.",
+            f"{key} is {list(shape)}; {backbone.arch} with {needs_of(backbone)}, so that its last feature map has "
+            f"{_MIN_POSITIONS} positions.",
+            fix=f"Use {[max(size, low) for size, low in zip(shape, least, strict=True)]} or more.",
         )
+
+
+def needs_of(backbone: BackboneFacts) -> str:
+    """Return the strides and what follows from them, for a sentence."""
+    strides, least = backbone.total_strides, minimum_sides(backbone)
+    if len(set(strides)) == 1:
+        return f"a stride of {strides[0]} needs at least {least[0]} along each axis"
+    return f"strides of {times(strides)} needs at least {times(least)}"
 
 
 def choose_spacing(shape: Sequence[int], extent: Extent, *, wishes: PlanOverrides) -> Choice[tuple[float, ...] | None]:
@@ -143,7 +151,9 @@ def require_spacing(spacing_mm: Sequence[float] | None, extent: Extent) -> None:
         )
 
 
-def fit_shape(lengths: Sequence[float], limits: Sequence[int], *, budget: int, minimum: int) -> tuple[int, ...]:
+def fit_shape(
+    lengths: Sequence[float], limits: Sequence[int], *, budget: int, minimum: Sequence[int]
+) -> tuple[int, ...]:
     """Return sides in the proportion of ``lengths``, multiples of `QUANTUM`, that use up ``budget`` voxels.
 
     Where an axis reaches its limit, the others get what it leaves. The minimum is kept, even above the budget.
@@ -152,29 +162,30 @@ def fit_shape(lengths: Sequence[float], limits: Sequence[int], *, budget: int, m
         lengths: Extent along each axis, in one unit.
         limits: Largest useful side along each axis.
         budget: Number of voxels.
-        minimum: Smallest side, rounded up to a multiple of `QUANTUM`.
+        minimum: Smallest side along each axis, rounded up to a multiple of `QUANTUM`.
 
     Example:
-        >>> fit_shape((300.0, 360.0, 360.0), (512, 512, 512), budget=96**3, minimum=64)
+        >>> fit_shape((300.0, 360.0, 360.0), (512, 512, 512), budget=96**3, minimum=(64, 64, 64))
         (80, 96, 96)
-        >>> fit_shape((300.0, 360.0, 360.0), (32, 512, 512), budget=96**3, minimum=32)
+        >>> fit_shape((300.0, 360.0, 360.0), (32, 512, 512), budget=96**3, minimum=(32, 64, 64))
         (32, 160, 160)
     """
-    least = math.ceil(minimum / QUANTUM) * QUANTUM
-    highest = [max(least, limit // QUANTUM * QUANTUM) for limit in limits]
+    least = [math.ceil(side / QUANTUM) * QUANTUM for side in minimum]
+    highest = [max(low, limit // QUANTUM * QUANTUM) for low, limit in zip(least, limits, strict=True)]
     wanted = _fill(lengths, highest, budget=budget, least=least)
-    sides = [max(least, int(side / QUANTUM + 1e-6) * QUANTUM) for side in wanted]
+    sides = [max(low, int(side / QUANTUM + 1e-6) * QUANTUM) for low, side in zip(least, wanted, strict=True)]
     while grown := _grow(sides, wanted, highest, budget=budget):
         sides = grown
     return tuple(sides)
 
 
-def _fill(lengths: Sequence[float], highest: Sequence[int], *, budget: int, least: int) -> list[float]:
+def _fill(lengths: Sequence[float], highest: Sequence[int], *, budget: int, least: Sequence[int]) -> list[float]:
     """Return real-valued sides: one scale for all axes, found by bisection, each side kept within its limits."""
 
     def sides(scale: float) -> list[float]:
         return [
-            min(float(high), max(float(least), scale * length)) for length, high in zip(lengths, highest, strict=True)
+            min(float(high), max(float(low), scale * length))
+            for length, low, high in zip(lengths, least, highest, strict=True)
         ]
 
     low, high = 0.0, max(side / max(length, 1e-9) for length, side in zip(lengths, highest, strict=True))
@@ -204,7 +215,7 @@ def _grow(sides: Sequence[int], wanted: Sequence[float], highest: Sequence[int],
 
 def _by_budget(extent: Extent, backbone: BackboneFacts, machine: MachineFacts) -> Choice[tuple[int, ...]]:
     budget, why = voxel_budget(backbone, machine)
-    least = minimum_side(backbone)
+    least = minimum_sides(backbone)
     limits = useful_limits(extent, pretrained=backbone.pretrained)
     shape = fit_shape(extent.median, limits, budget=budget, minimum=least)
     sentences = [
@@ -225,11 +236,10 @@ def enlarged_to(shape: Sequence[int], extent: Extent, backbone: BackboneFacts) -
 
 
 def _why_enlarged(native: Sequence[int], backbone: BackboneFacts) -> str:
-    least = minimum_side(backbone)
     gain = "; pretrained features gain from up to twice the size" if backbone.pretrained else ""
     return (
-        f"Scans of {times(tuple(native))} voxels are enlarged: a stride of {backbone.total_stride} needs {least} along "
-        f"each axis for a last feature map of {_MIN_POSITIONS}{gain}."
+        f"Scans of {times(tuple(native))} voxels are enlarged: {backbone.arch} with {needs_of(backbone)} for a last "
+        f"feature map of {_MIN_POSITIONS}{gain}."
     )
 
 
@@ -256,9 +266,9 @@ def _by_spacing(
 
 def useful_sides(spacing_mm: Sequence[float], extent: Extent, backbone: BackboneFacts) -> tuple[int, ...]:
     """Return the sides that 95 % of the scans fit into at a spacing."""
-    least = minimum_side(backbone)
+    least = minimum_sides(backbone)
     sides = (math.ceil(length / step / QUANTUM) * QUANTUM for length, step in zip(extent.p95, spacing_mm, strict=True))
-    return tuple(max(math.ceil(least / QUANTUM) * QUANTUM, side) for side in sides)
+    return tuple(max(math.ceil(low / QUANTUM) * QUANTUM, side) for low, side in zip(least, sides, strict=True))
 
 
 def pitch_that_fits(shape: Sequence[int], extent: Extent) -> tuple[tuple[float, ...], str, str]:

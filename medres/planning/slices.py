@@ -17,7 +17,7 @@ from medres.planning.shape import (
     Extent,
     enlarged_to,
     fit_shape,
-    minimum_side,
+    minimum_sides,
     pitch_that_fits,
     require_shape,
     useful_limits,
@@ -103,10 +103,9 @@ def require_slices(shape: Sequence[int], *, backbone: BackboneFacts, key: str) -
         PlanError: It has not three axes, or a slice is too small for the backbone's stride.
     """
     if len(shape) != 3:
-        least = minimum_side(backbone)
         raise PlanError(
             f"{key} is {list(shape)}; 2.5D reads D slices of H x W: 3 sizes, order D, H, W.",
-            fix=f"Give 3 sizes, such as {[_LEAST_SLICES, least, least]}.",
+            fix=f"Give 3 sizes, such as {[_LEAST_SLICES, *minimum_sides(backbone)]}.",
         )
     require_shape(shape[1:], backbone=backbone, key=f"{key} within the slice")
 
@@ -134,8 +133,8 @@ def require_pitch(spacing_mm: Sequence[float] | None, extent: Extent) -> None:
 def _by_budget(count: int, plane: Extent, backbone: BackboneFacts, machine: MachineFacts) -> Choice[tuple[int, ...]]:
     pixels, why = slices_budget(backbone, machine)
     of_one, why_one = voxel_budget(backbone, machine)
-    least, limits = minimum_side(backbone), useful_limits(plane, pretrained=backbone.pretrained)
-    small = min(of_one, max(_SIDE_BEFORE_SLICES, least) ** 2)
+    least, limits = minimum_sides(backbone), useful_limits(plane, pretrained=backbone.pretrained)
+    small = min(of_one, max(_SIDE_BEFORE_SLICES, *least) ** 2)
     reference = fit_shape(plane.median, limits, budget=small, minimum=least)
     depth = min(count, max(_LEAST_SLICES, pixels // math.prod(reference)))
     sides = fit_shape(plane.median, limits, budget=min(of_one, pixels // depth), minimum=least)

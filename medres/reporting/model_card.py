@@ -19,7 +19,7 @@ _NOT_A_DEVICE = (
 )
 
 
-def model_card(metrics: dict[str, Any], plan: Plan, *, arch: str, weights_source: str) -> str:
+def model_card(metrics: dict[str, Any], plan: Plan, *, arch: str, weights_source: str, weights_sha256: str = "") -> str:
     """Return the card as Markdown.
 
     Args:
@@ -27,11 +27,14 @@ def model_card(metrics: dict[str, Any], plan: Plan, *, arch: str, weights_source
         plan: What was decided about the scans.
         arch: Backbone.
         weights_source: Where its weights came from, as the user sees it: a file's name, a timm tag, ``none``.
+        weights_sha256: Of the file of those weights; empty without.
     """
+    started = "random weights" if weights_source == "none" else _plain(weights_source)
+    started += f" (SHA-256 {weights_sha256})" if weights_sha256 else ""
     parts = [
         f"# {' / '.join(_plain(name) for name in metrics['classes'])}: classifier of {_scans(plan)}",
         _NOT_A_DEVICE,
-        _section("Model", _model_lines(metrics, plan, arch, weights_source)),
+        _section("Model", _model_lines(metrics, plan, arch, started)),
         _section("Intended use", _use_lines(metrics, plan)),
         _section("Data", _data_lines(metrics)),
         _section("Scores", [_plain(_sentence(main_title(metrics))), "", *_score_rows(main_block(metrics)[1])]),
@@ -52,12 +55,12 @@ def _scans(plan: Plan) -> str:
     return kind if plan.modality == "other" else f"{plan.modality} {kind}"
 
 
-def _model_lines(metrics: dict[str, Any], plan: Plan, arch: str, weights_source: str) -> list[str]:
+def _model_lines(metrics: dict[str, Any], plan: Plan, arch: str, started: str) -> list[str]:
     shape = " x ".join(str(size) for size in plan.shape)
     members = len(metrics["folds"])
     return [
         f"- Backbone: {_plain(arch)}, {plan.dims:g}D, input of {plan.in_channels} x {shape} (channels x size)",
-        f"- Started from: {'random weights' if weights_source == 'none' else _plain(weights_source)}",
+        f"- Started from: {started}",
         f"- Members: {members}; the answer is the mean of their calibrated probabilities",
         "- `predicted` is the most probable class; `decision` the class that is most probable against its "
         "prevalence in training",

@@ -115,7 +115,23 @@ def _run(metrics: dict[str, Any], events: Sequence[Event]) -> dict[str, Any]:
         "task": f"{given['arch']} · {task}" if "arch" in given else task,
         "parameters": {name: given[name] for name in _SHOWN_PARAMETERS if name in given},
         "versions": started.get("versions", {}),
+        "weights_rows": _weights_rows(_last(events, "weights")),
     }
+
+
+def _weights_rows(loaded: Event) -> list[tuple[str, str]]:
+    """Return what was loaded into the network before training; none for random weights and for runs of old."""
+    if not loaded.get("sha256"):
+        return []
+
+    def counted(groups: Mapping[str, int]) -> str:
+        return "; ".join(f"{number} {how}" for how, number in groups.items()) or "none"
+
+    return [
+        ("file or tag", loaded["source"]), ("SHA-256", loaded["sha256"]), ("tensors taken", str(loaded["taken"])),
+        ("tensors adapted", counted(loaded["adapted"])), ("tensors left out", counted(loaded["left_out"])),
+        *(("note", note) for note in loaded["notes"]),
+    ]  # fmt: skip
 
 
 def _template() -> Template:

@@ -72,6 +72,11 @@ class RunFolder:
         return self.path / "plan.yaml"
 
     @property
+    def weights(self) -> Path:
+        """Where each tensor of the network came from before training: the loading report."""
+        return self.path / "weights.json"
+
+    @property
     def folds(self) -> Path:
         """Sample pseudonyms and their folds."""
         return self.path / "folds.csv"

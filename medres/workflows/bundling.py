@@ -33,7 +33,13 @@ def write_run_bundle(
         tta=design.optimisation.tta,
         weights_source=design.weights_source,
         weights_sha256=weights.sha256 if weights else "",
-        card=model_card(metrics, design.plan, arch=design.arch, weights_source=design.weights_source),
+        card=model_card(
+            metrics,
+            design.plan,
+            arch=design.arch,
+            weights_source=design.weights_source,
+            weights_sha256=weights.sha256 if weights else "",
+        ),
     )
 
 

@@ -19,7 +19,8 @@ from medres.finetuning.recipes import build_recipe, choose_recipe, default_epoch
 from medres.finetuning.stages import Stage
 from medres.finetuning.trainer import planned_views
 from medres.models.classifier import ClassificationModel
-from medres.models.factory import backbone_facts, create_model, dims_of
+from medres.models.factory import backbone_facts, create_model, dims_of, loading_report
+from medres.models.loading import LoadingReport
 from medres.models.weights import PretrainedWeights, no_weights_reason, resolve_weights
 from medres.planning.dims import network_dims
 from medres.planning.facts import BackboneFacts
@@ -44,6 +45,7 @@ class Design:
         num_classes: Of the head.
         device: Where it trains.
         weights: Pretrained weights, or None.
+        loading: Where each tensor of the network comes from.
         plan: How scans are read and trained on.
         recipe: Name of the recipe.
         stages: Its stages.
@@ -55,6 +57,7 @@ class Design:
     num_classes: int
     device: torch.device
     weights: PretrainedWeights | None
+    loading: LoadingReport
     plan: Plan
     recipe: str
     stages: tuple[Stage, ...]
@@ -74,6 +77,7 @@ class Design:
                 self.arch, spatial_dims=self.plan.spatial_dims, slicewise=self.plan.slicewise,
                 num_classes=self.num_classes, in_channels=self.plan.in_channels, weights=self.weights or "none",
                 drop_rate=self.optimisation.dropout, drop_path=self.optimisation.drop_path,
+                stem_stride=self.plan.stem_stride,
             )  # fmt: skip
         return model.to(memory_format=memory_format(model.backbone.spatial_dims))
 
@@ -96,16 +100,18 @@ def make_design(config: FinetuneConfig, study: Study, folder: RunFolder, progres
     recipe, why, stages = _choose_stages(config, device, pretrained=weights is not None)
     _check_optimisation(config, plan, stages)
     progress.note(_summary(plan, folder))
-    progress.note(f"weights: {weights.source if weights else _why_none(config, spatial_dims)}")
+    loading = _loading(config, plan, weights)
+    progress.note(f"weights: {loading.summary()}")
     progress.note(f"recipe: {recipe} ({why})")
     return Design(
-        arch=config.arch, num_classes=len(study.table.classes), device=device, weights=weights, plan=plan,
-        recipe=recipe, stages=stages, optimisation=config.optimisation, seed=config.seed,
+        arch=config.arch, num_classes=len(study.table.classes), device=device, weights=weights, loading=loading,
+        plan=plan, recipe=recipe, stages=stages, optimisation=config.optimisation, seed=config.seed,
     )  # fmt: skip
 
 
 def write_design(design: Design, folder: RunFolder) -> None:
-    """Write ``plan.yaml``."""
+    """Write ``plan.yaml``, and where each tensor of the network comes from."""
+    design.loading.write_json(folder.weights)
     design.plan.write_yaml(folder.plan, header="Edit this file and follow it with: medres finetune --plan FILE ...")
 
 
@@ -177,11 +183,18 @@ def _check_optimisation(config: FinetuneConfig, plan: Plan, stages: Sequence[Sta
 def _summary(plan: Plan, folder: RunFolder) -> str:
     shape = " x ".join(str(size) for size in plan.shape)
     pitch = "" if plan.spacing_mm is None else " at " + " x ".join(f"{size:.3g}" for size in plan.spacing_mm) + " mm"
-    what = f"{plan.dims:g}D {plan.modality}, {plan.in_channels} x {shape}{pitch}"
+    strides = plan.stem_stride or (2, 2, 2)
+    stem = "" if strides == (2, 2, 2) else f", stem stride {'x'.join(map(str, strides))}"
+    what = f"{plan.dims:g}D {plan.modality}, {plan.in_channels} x {shape}{pitch}{stem}"
     return f"plan: {what}, {plan.intensity.scheme}, batches of {plan.batch_size}, {plan.precision}; why: {folder.plan}"
 
 
-def _why_none(config: FinetuneConfig, spatial_dims: int) -> str:
-    if config.weights == "none":
-        return "none, as asked"
-    return f"none ({no_weights_reason(config.arch, spatial_dims=spatial_dims)})"
+def _loading(config: FinetuneConfig, plan: Plan, weights: PretrainedWeights | None) -> LoadingReport:
+    spatial_dims = network_dims(plan.dims)
+    if weights is not None:
+        return loading_report(
+            config.arch, spatial_dims=spatial_dims, weights=weights, in_channels=plan.in_channels,
+            stem_stride=plan.stem_stride,
+        )  # fmt: skip
+    asked = config.weights == "none"
+    return LoadingReport(notes=("as asked" if asked else no_weights_reason(config.arch, spatial_dims=spatial_dims),))

@@ -14,6 +14,7 @@ from filelock import FileLock
 from medres.config import FinetuneConfig
 from medres.errors import UsageError
 from medres.finetuning.ranks import Ranks, joined_ranks
+from medres.models.names import require_arch
 from medres.reporting.result import Run
 from medres.runs.events import read_events
 from medres.runs.folder import RunFolder, new_run_folder
@@ -54,6 +55,7 @@ def finetune(data: str | Path, arch: str, *, progress: Progress | None = None, *
 
 def run_finetune(config: FinetuneConfig, *, progress: Progress) -> Run:
     """Do what the configuration asks for; the command line and `finetune` both end here."""
+    require_arch(config.arch)  # a run is named after its architecture
     ranks = joined_ranks()
 
     def prepare(locks: ExitStack) -> Job:

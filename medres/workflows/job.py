@@ -118,6 +118,7 @@ class Job:
         if "plan" in known:
             return
         self.log.append("data", **data_event(self.study, self.folder.pseudonyms()))
+        self.log.append("weights", **self.design.loading.counts())
         self.log.append("plan", digest=self.design.plan.digest(), reasons=self.design.plan.reasons)
 
     def train_folds(self) -> list[FoldOutcome]:
@@ -198,7 +199,7 @@ class Job:
         atomic_write_json(self.folder.metrics, metrics)
         self.log.append("scores", scores=flat_scores(metrics))
         folder = self.folder
-        for path in (folder.metrics, folder.predictions, folder.plan, folder.fingerprint, folder.folds):
+        for path in (folder.metrics, folder.predictions, folder.plan, folder.fingerprint, folder.weights, folder.folds):
             self.log.append("artifact", path=path.name)
         return temperatures
 

@@ -23,9 +23,9 @@ from tests.integration.conftest import ARCH, inside
 NUM_SCANS = 24
 
 
-def _write(folder: Path, *, num_scans: int = NUM_SCANS) -> Path:
+def _write(folder: Path, *, num_scans: int = NUM_SCANS, seed: int = 0) -> Path:
     """Write MR of 5 mm slices, 3 to 10 a scan; in one class a lesion shines in a single slice."""
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     for index in range(num_scans):
         label = ("healthy", "lesion")[index % 2]
         count = int(rng.integers(3, 11))

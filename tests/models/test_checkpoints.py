@@ -147,6 +147,12 @@ def test_values_that_are_not_finite(tmp_path: Path, value: float) -> None:
         read_checkpoint(tmp_path / "weights.pth")
 
 
+def test_negative_variances(tmp_path: Path) -> None:
+    torch.save({**TENSORS, "bn1.running_var": torch.tensor([1.0, -0.1])}, tmp_path / "weights.pth")
+    with pytest.raises(WeightsError, match=r"negative variances in bn1\.running_var"):
+        read_checkpoint(tmp_path / "weights.pth")
+
+
 def test_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="cannot be read"):
         read_checkpoint(tmp_path / "weights.pth")

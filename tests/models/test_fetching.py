@@ -68,7 +68,8 @@ def test_without_network_it_says_where_they_are(tmp_path: Path, monkeypatch: pyt
     point_hub_to(NOBODY, tmp_path / "cache", monkeypatch)
     with pytest.raises(WeightsError) as caught:
         workflows.fetch_weights("resnet50", to=tmp_path / "carry", dims=3)
-    for words in ("resnet50.a1_in1k could not be fetched", "machine with internet",
+    for words in ("resnet50.a1_in1k, about 102 MB, could not be fetched", "machine with internet",
+                  "$MEDRES_WEIGHTS_DIR",
                   "curl -L -o resnet50.a1_in1k.safetensors http://127.0.0.1:9/timm/resnet50.a1_in1k"):  # fmt: skip
         assert words in str(caught.value)
 

@@ -66,8 +66,12 @@ def test_counters_of_batch_norm_may_be_missing(spatial_dims: int) -> None:
         (lambda t: t.update({"conv1.weight": torch.zeros(64, 4, 7, 7)}), ["conv1.weight: weights 64x4x7x7"]),
         (lambda t: t.update({"conv1.weight": torch.zeros(64)}), ["conv1.weight: weights 64, network"]),
         (lambda t: t.pop("conv1.weight"), ["1 missing (conv1.weight)"]),
+        (lambda t: t.update({"layer1.0.conv1.weight": torch.ones(64, 64, 3, 3, dtype=torch.int8)}),
+         ["1 of another type (layer1.0.conv1.weight: weights int8, network float32)", "Give the floating point"]),
+        (lambda t: t.update({"conv1.weight": torch.ones(64, 3, 7, 7, dtype=torch.uint8)}),
+         ["of another type (conv1.weight: weights uint8, network float32"]),
     ],
-    ids=["kernel", "vector", "missing", "unexpected", "channels", "no-kernel", "no-stem"],
+    ids=["kernel", "vector", "missing", "unexpected", "channels", "no-kernel", "no-stem", "int8", "int8-stem"],
 )  # fmt: skip
 def test_bad_weights(change: Callable[[Tensors], object], words: list[str], spatial_dims: int) -> None:
     with pytest.raises(WeightsError) as caught:

@@ -33,6 +33,7 @@ def test_3d_names() -> None:
     [
         ("resent50", 2, ["not known", "Did you mean resnet50", "medres archs"]),
         ("ResNet50", 2, ["Did you mean resnet50"]),
+        ("resnext50", 2, ["Did you mean resnext50_32x4d"]),
         ("resnet50d", 3, ["exists in 2D only", "resnet10, resnet18, resnet34, resnet50, resnet101, resnet152"]),
         ("resnet10", 2, ["exists in 3D only", "resnet10t"]),
         ("nonsense", 3, ["not known in 3D", "resnet200"]),

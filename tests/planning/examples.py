@@ -134,6 +134,8 @@ def any_backbone(draw: st.DrawFn, dims: int) -> BackboneFacts:
         num_parameters=draw(st.integers(10_000, 400_000_000)),
         input_size=draw(st.none() | st.sampled_from((32, 64, 224, 448))), pretrained=draw(st.booleans()),
         input_mean=(0.4, 0.5, 0.6)[:colours], input_std=(0.2, 0.25, 0.3)[:colours],
+        stem_stride=draw(st.none() | st.sampled_from(((2, 2, 2), (1, 2, 2)))) if dims == 3 else None,
+        stem=draw(st.sampled_from(("free", "stated", "fixed"))),
     )  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from monai.networks import nets
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
 
+from medres.models.factory import backbone_facts, create_model
 from medres.planning.budget import estimate_bytes_per_scan, estimate_macs, scans_in_memory, voxel_budget
 from medres.planning.facts import BackboneFacts, MachineFacts
 from tests.planning.examples import CPU, GPU, backbone
@@ -60,6 +62,23 @@ def test_the_estimates_are_within_a_factor_of_two(name: str, dims: int) -> None:
     batch = torch.empty(1, 1, *shape, device="meta")
     with FlopCounterMode(display=False) as counter:
         model(batch)
+    assert 0.5 < estimate_macs(facts, shape) / (counter.get_total_flops() / 2) < 2
+    assert 0.5 < estimate_bytes_per_scan(facts, shape) / bytes_kept(model, batch) < 2
+
+
+@pytest.mark.parametrize("stem_stride", [(1, 2, 2), (2, 2, 2)])
+@pytest.mark.parametrize("name", VOLUMES)
+def test_the_estimates_know_the_stride_of_each_axis(name: str, stem_stride: tuple[int, ...]) -> None:
+    shape = (32, 128, 128)
+    facts = backbone_facts(name, spatial_dims=3, stem_stride=stem_stride)
+    with torch.device("meta"):
+        model = create_model(name, spatial_dims=3, num_classes=2, stem_stride=stem_stride).backbone
+    batch = torch.empty(1, 1, *shape, device="meta")
+    with FlopCounterMode(display=False) as counter:
+        last = model.feature_map(batch)
+    assert tuple(last.shape[2:]) == tuple(
+        math.ceil(side / stride) for side, stride in zip(shape, facts.total_strides, strict=True)
+    )
     assert 0.5 < estimate_macs(facts, shape) / (counter.get_total_flops() / 2) < 2
     assert 0.5 < estimate_bytes_per_scan(facts, shape) / bytes_kept(model, batch) < 2
 

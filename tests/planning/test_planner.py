@@ -16,7 +16,7 @@ from medres.planning.fingerprint import Fingerprint, make_fingerprint
 from medres.planning.overrides import PlanOverrides
 from medres.planning.plan import Plan
 from medres.planning.planner import check_plan, make_plan
-from medres.planning.shape import QUANTUM, minimum_side
+from medres.planning.shape import QUANTUM, minimum_sides
 from tests.planning import examples
 from tests.planning.examples import CPU, GPU, backbone, fingerprint
 
@@ -48,8 +48,13 @@ def test_every_fingerprint_has_a_valid_plan(dims: int, data: st.DataObject) -> N
     check_plan(plan, fingerprint=found, backbone=facts)  # what is planned may be followed
     assert set(plan.reasons) == CHOICES
     assert all(reason.strip().endswith(".") for reason in plan.reasons.values())
-    assert all(side >= minimum_side(facts) and side % QUANTUM == 0 for side in plan.shape)
-    assert all(math.ceil(side / facts.total_stride) >= 2 for side in plan.shape)  # the last feature map
+    planned = facts.with_stem(plan.stem_stride)
+    assert all(
+        side >= low and side % QUANTUM == 0 for side, low in zip(plan.shape, minimum_sides(planned), strict=True)
+    )
+    last = [math.ceil(side / stride) for side, stride in zip(plan.shape, planned.total_strides, strict=True)]
+    assert min(last) >= 2  # positions of the last feature map along each axis
+    assert plan.stem_stride == facts.stem_stride or facts.stem == "free"
     assert plan.batch_size in (4, 8, 16, 32, 64)
     assert plan.fingerprint_digest == found.digest()
     assert len(plan.augmentation.flip_axes) <= 1

@@ -16,7 +16,7 @@ from medres.planning.fingerprint import Fingerprint
 from medres.planning.overrides import PlanOverrides
 from medres.planning.plan import Plan
 from medres.planning.planner import check_plan, make_plan
-from medres.planning.shape import QUANTUM, minimum_side
+from medres.planning.shape import QUANTUM, minimum_sides
 from tests.planning import examples
 from tests.planning.examples import CPU, GPU, any_backbone, any_fingerprint, any_machine, backbone, fingerprint, scan
 
@@ -146,7 +146,7 @@ def test_any_volumes_can_be_planned_as_slices(found: Any, net: Any, machine: Any
     depth, *plane = plan.shape
     assert plan.slicewise
     assert 1 <= depth <= 700
-    assert all(side % QUANTUM == 0 and side >= minimum_side(net) for side in plane)
+    assert all(side % QUANTUM == 0 and side >= minimum_sides(net)[0] for side in plane)
     assert plan.in_channels == plan.slice_channels * (neighbours or 1)
     assert plan.batch_size >= 4
     assert plan.spacing_mm is None or len(plan.spacing_mm) == 2
