@@ -10,7 +10,7 @@ _HOMES = {
     "run_finetune": "medres.workflows.finetuning",
     "run_fold": "medres.workflows.finetuning",
     "resume": "medres.workflows.finetuning",
-    "together": "medres.workflows.together",
+    "together": "medres.workflows.processes",
     "collect": "medres.workflows.finetuning",
     "predict": "medres.workflows.prediction",
     "run_predict": "medres.workflows.prediction",

@@ -7,6 +7,7 @@ of slices recognises the patients and scored 96 %, a split of patients 50 %.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from medres.data.phantoms import write_phantoms
 from medres.data.sources import load_scans
 from medres.data.survey import survey_scans
 from medres.data.table import ScanTable
+from medres.finetuning.recipes import RecipeName
 from medres.runs.progress import Silent
 from tests.data.test_perceptual import picture
 from tests.integration.conftest import ARCH
@@ -28,14 +30,17 @@ from tests.integration.conftest import ARCH
 PATIENTS, SLICES = 40, 4
 
 
-def _aurocs(folder: Path, seeds: range, *, num_scans: int, epochs: int | None) -> list[float]:
+def _aurocs(
+    folder: Path, seeds: range, *, num_scans: int, epochs: int | None, recipe: RecipeName = "auto"
+) -> list[float]:
     values = []
     for seed in seeds:
         data = folder / f"noise-{seed}"
         write_phantoms(data, modality="MR", spatial_dims=2, num_scans=num_scans, size=48, signal=0.0, seed=seed)
         run = medres.finetune(
-            data, arch=ARCH, weights="none", epochs=epochs, seed=seed, output=folder, name=f"run-{seed}", tracking=False
-        )
+            data, arch=ARCH, weights="none", recipe=recipe, epochs=epochs, seed=seed, output=folder,
+            name=f"run-{seed}", tracking=False,
+        )  # fmt: skip
         values.append(run.metrics["pooled"]["scores"]["auroc"]["value"])
     return values
 
@@ -53,6 +58,44 @@ def test_noise_gives_chance(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_noise_gives_chance_with_the_default_recipe_over_ten_seeds(tmp_path: Path) -> None:
     _expect_chance(_aurocs(tmp_path, range(10), num_scans=60, epochs=None), 60)
+
+
+#: Every recipe that is a name of its own.
+RECIPES = [name for name in get_args(RecipeName) if name != "auto"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_noise_gives_chance_with_every_recipe_over_ten_seeds(recipe: RecipeName, tmp_path: Path) -> None:
+    values = _aurocs(tmp_path, range(10), num_scans=60, epochs=5, recipe=recipe)
+    print(f"\nphantoms without signal, {recipe}: {np.mean(values):.3f}, sd {np.std(values, ddof=1):.3f}, {values}")
+    _expect_chance(values, 60)
+
+
+@pytest.mark.slow
+@pytest.mark.real
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_shuffled_labels_of_real_scans_give_chance_with_every_recipe(
+    recipe: RecipeName, real_data: Path, tmp_path: Path
+) -> None:
+    folder = real_data / "brain_mri_tumor"
+    paths = sorted(str(path.relative_to(folder)) for path in folder.glob("*/*"))
+    values = []
+    for seed in range(10):
+        labels = np.random.default_rng(seed).permutation([path.split("/")[0] for path in paths])
+        table = tmp_path / f"labels-{seed}.csv"
+        table.write_text(
+            "path,label\n" + "".join(f'"{path}",{label}\n' for path, label in zip(paths, labels, strict=True))
+        )
+        run = medres.finetune(
+            folder, labels=table, arch=ARCH, weights="none", recipe=recipe, epochs=5, seed=seed, tracking=False,
+            planning={"shape": [64, 64]}, output=tmp_path, name=f"run-{seed}",
+        )  # fmt: skip
+        values.append(run.metrics["pooled"]["scores"]["auroc"]["value"])
+    print(f"\nshuffled labels, {recipe}: {np.mean(values):.3f}, sd {np.std(values, ddof=1):.3f}, {values}")
+    _expect_chance(values, len(paths))
 
 
 @pytest.fixture(scope="module")
