@@ -9,7 +9,7 @@ from medres.finetuning.checkpoints import Checkpoint, named_part, part_of
 from medres.finetuning.optimisers import Memory
 from medres.finetuning.outcomes import require_same
 from medres.finetuning.ranks import ALONE, Ranks
-from medres.finetuning.trainer import StageState
+from medres.finetuning.training_state import StageState
 from medres.models.classifier import ClassificationModel
 
 

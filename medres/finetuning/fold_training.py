@@ -25,7 +25,8 @@ from medres.finetuning.losses import class_weights, training_offset
 from medres.finetuning.optimisers import Memory
 from medres.finetuning.outcomes import WEIGHTS_FILE, FoldOutcome, Logits, read_outcome, write_outcome
 from medres.finetuning.stages import Stage
-from medres.finetuning.trainer import Trainer, TrainingSamples
+from medres.finetuning.trainer import Trainer
+from medres.finetuning.training_state import TrainingSamples
 from medres.models.classifier import ClassificationModel
 from medres.models.synchronisation import synchronised
 from medres.runs.atomic import atomic_write

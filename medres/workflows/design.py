@@ -16,8 +16,8 @@ from medres.finetuning.machine import choose_device, machine_facts
 from medres.finetuning.mixing import check_mixing
 from medres.finetuning.optimisation import Optimisation
 from medres.finetuning.recipes import build_recipe, choose_recipe, default_epochs, describe_recipe
+from medres.finetuning.stage_loop import planned_views
 from medres.finetuning.stages import Stage
-from medres.finetuning.trainer import planned_views
 from medres.models.classifier import ClassificationModel
 from medres.models.factory import backbone_facts, create_model, dims_of, loading_report
 from medres.models.loading import LoadingReport

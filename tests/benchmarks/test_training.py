@@ -13,7 +13,8 @@ from medres.finetuning.inference import memory_format
 from medres.finetuning.machine import machine_facts
 from medres.finetuning.optimisation import Optimisation
 from medres.finetuning.stages import Stage
-from medres.finetuning.trainer import Trainer, TrainingSamples
+from medres.finetuning.trainer import Trainer
+from medres.finetuning.training_state import TrainingSamples
 from medres.models.factory import create_model
 from medres.runs.progress import Silent
 from tests.finetuning.conftest import Cohort, make_cohort

@@ -20,8 +20,10 @@ from medres.finetuning.frozen import Batch, KeptPart, LivePart
 from medres.finetuning.head_solver import solve_head, standardisation
 from medres.finetuning.optimisation import Optimisation
 from medres.finetuning.prefix_cache import PrefixCache, tensors_digest
+from medres.finetuning.stage_loop import planned_views
 from medres.finetuning.stages import Stage
-from medres.finetuning.trainer import Trainer, TrainingSamples, planned_views
+from medres.finetuning.trainer import Trainer
+from medres.finetuning.training_state import TrainingSamples
 from medres.models.classifier import ClassificationModel
 from medres.runs.progress import Silent
 from tests.finetuning.conftest import Cohort

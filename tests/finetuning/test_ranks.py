@@ -13,12 +13,15 @@ import torch
 
 from medres.data.folds import make_folds
 from medres.errors import TrainingError
+from medres.finetuning.batches import parts_of, step_seed
 from medres.finetuning.fold_training import FoldTrainer
 from medres.finetuning.optimisation import Optimisation
 from medres.finetuning.ranks import ALONE, Ranks
 from medres.finetuning.recipes import build_recipe
+from medres.finetuning.stage_loop import StageLoop
 from medres.finetuning.stages import Stage
-from medres.finetuning.trainer import Trainer, TrainingSamples, _StageLoop, parts_of, step_seed
+from medres.finetuning.trainer import Trainer
+from medres.finetuning.training_state import TrainingSamples
 from medres.finetuning.world import World
 from medres.runs.progress import Silent
 from tests.finetuning.conftest import Cohort, make_cohort
@@ -44,7 +47,7 @@ def _gradient(cohort: Cohort, ranks: Ranks, folder: Path, accumulate: int) -> tu
         pseudonyms=tuple(map(str, range(NUM_TRAINED))),
     )  # fmt: skip
     model = cohort.make_model()
-    loop = _StageLoop(_trainer(cohort, ranks, folder, accumulate=accumulate), model, STAGE, samples, {}, 1, None)
+    loop = StageLoop(_trainer(cohort, ranks, folder, accumulate=accumulate), model, STAGE, samples, {}, 1, None)
     loop._suffix.train()
     loop._waited = 0.0
     loss = loop._gradient(loop._batches(1)[0], 1)

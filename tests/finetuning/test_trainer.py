@@ -13,7 +13,8 @@ from medres.errors import TrainingError
 from medres.finetuning.feed import augmentation_seeds
 from medres.finetuning.optimisation import Optimisation
 from medres.finetuning.stages import Stage
-from medres.finetuning.trainer import Trainer, TrainingSamples
+from medres.finetuning.trainer import Trainer
+from medres.finetuning.training_state import TrainingSamples
 from medres.models.classifier import ClassificationModel
 from medres.runs.progress import Silent
 from tests.finetuning.conftest import Cohort
