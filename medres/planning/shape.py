@@ -200,7 +200,7 @@ def _fill(lengths: Sequence[float], highest: Sequence[int], *, budget: int, leas
 def _grow(sides: Sequence[int], wanted: Sequence[float], highest: Sequence[int], *, budget: int) -> list[int] | None:
     """Return the sides with those that lost most by rounding a step larger, or None where no step fits.
 
-    Axes that lost equally much grow together or not at all: a cube stays a cube.
+    Axes that lost equally much grow together or not at all: a cube stays a cube. No axis outgrows a longer one.
     """
     losses = [
         round(goal / side, 6) if goal >= side + QUANTUM / 2 and side + QUANTUM <= high else 0.0
@@ -208,7 +208,8 @@ def _grow(sides: Sequence[int], wanted: Sequence[float], highest: Sequence[int],
     ]
     for loss in sorted(set(losses) - {0.0}, reverse=True):
         grown = [side + QUANTUM * (own == loss) for side, own in zip(sides, losses, strict=True)]
-        if math.prod(grown) <= budget:
+        by_length = [side for _, side in sorted(zip(wanted, grown, strict=True))]
+        if math.prod(grown) <= budget and by_length == sorted(grown):
             return grown
     return None
 

@@ -4,7 +4,7 @@ import itertools
 import math
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from medres.planning.shape import QUANTUM, fit_shape
@@ -26,6 +26,7 @@ def test_the_laws_of_a_shape(data: st.DataObject, lengths: list[float], budget: 
 
 @settings(max_examples=200, deadline=None)
 @given(lengths=lengths, budget=st.integers(64**3, 10**7))
+@example(lengths=[1974.0, 1974.0, 1973.5], budget=373438)
 def test_a_longer_axis_is_never_shorter(lengths: list[float], budget: int) -> None:
     shape = fit_shape(lengths, [4096] * len(lengths), budget=budget, minimum=[16] * len(lengths))
     for (a, side_a), (b, side_b) in itertools.permutations(zip(lengths, shape, strict=True), 2):
