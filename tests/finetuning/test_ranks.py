@@ -39,19 +39,24 @@ def _trainer(cohort: Cohort, ranks: Ranks, folder: Path, **optimisation: Any) ->
     )  # fmt: skip
 
 
-def _gradient(cohort: Cohort, ranks: Ranks, folder: Path, accumulate: int) -> tuple[float, dict[str, torch.Tensor]]:
+def _stage_loop(cohort: Cohort, ranks: Ranks, folder: Path, accumulate: int) -> _StageLoop:
     labels = cohort.table.class_indices[:NUM_TRAINED]
     samples = TrainingSamples(
         rows=np.arange(NUM_TRAINED), class_indices=labels, class_weights=np.array([0.6, 1.7]),
         offset=np.log([0.6, 1.7]),
         pseudonyms=tuple(map(str, range(NUM_TRAINED))),
     )  # fmt: skip
-    model = cohort.make_model()
-    loop = StageLoop(_trainer(cohort, ranks, folder, accumulate=accumulate), model, STAGE, samples, {}, 1, None)
+    trainer = _trainer(cohort, ranks, folder, accumulate=accumulate)
+    return StageLoop(trainer, cohort.make_model(), STAGE, samples, {}, 1, None)
+
+
+def _gradient(cohort: Cohort, ranks: Ranks, folder: Path, accumulate: int) -> tuple[float, dict[str, torch.Tensor]]:
+    loop = _stage_loop(cohort, ranks, folder, accumulate)
     loop._suffix.train()
     loop._waited = 0.0
     loss = loop._gradient(loop._batches(1)[0], 1)
-    return loss, {name: value.grad.clone() for name, value in model.named_parameters() if value.grad is not None}
+    parameters = loop._model.named_parameters()
+    return loss, {name: value.grad.clone() for name, value in parameters if value.grad is not None}
 
 
 def _fold_trainer(cohort: Cohort, ranks: Ranks, folder: Path, recipe: Any) -> FoldTrainer:
@@ -65,7 +70,7 @@ def _fold_trainer(cohort: Cohort, ranks: Ranks, folder: Path, recipe: Any) -> Fo
 
 def _measured(ranks: Ranks, folder: Path) -> dict[str, Any]:
     """Return what must not depend on the number of processes, and what each of them did."""
-    cohort = make_cohort(folder / "cache") if ranks.size == 1 else _opened(folder)
+    cohort = make_cohort(folder / "cache")
     cohort = replace(cohort, plan=cohort.plan.model_copy(update={"batch_size": NUM_TRAINED}))
     gradients = {accumulate: _gradient(cohort, ranks, folder, accumulate) for accumulate in (1, 2, 6)}
     predicted: Counter[int] = Counter()
@@ -89,11 +94,6 @@ def _measured(ranks: Ranks, folder: Path) -> dict[str, Any]:
         "gradients": gradients, "logits": logits, "features": features, "predicted": predicted, "weights": weights,
         "trained": trained.held_out_logits, "test": trained.test_logits, "probe": probe.held_out_logits,
     }  # fmt: skip
-
-
-def _opened(folder: Path) -> Cohort:
-    """Return the cohort whose scans another process has prepared."""
-    return make_cohort(folder / "cache")
 
 
 @pytest.fixture(scope="module")
@@ -164,3 +164,12 @@ def test_parts_are_as_many_in_each_process_never_empty_and_hold_each_sample_once
 def test_dropout_differs_between_processes_and_is_what_it_was_in_one() -> None:
     seeds = {step_seed(3, epoch=1, step=2, part=rank) for rank in range(8)}
     assert len(seeds) == 8
+
+
+def test_out_of_memory_in_one_of_several_processes_ends_the_run(cohort: Cohort, tmp_path: Path) -> None:
+    loop = _stage_loop(cohort, ALONE, tmp_path, accumulate=1)
+    loop._halve(8)
+    assert loop._at.part_size == 4
+    loop._ranks = Ranks(World(rank=1, local_rank=1, size=2, local_size=2))
+    with pytest.raises(TrainingError, match=r"Process 1 of 2 is out of memory.*accumulate=2"):
+        loop._halve(8)

@@ -59,6 +59,12 @@ def _steps_of_srun(arguments: list[str | Path], *more_of_the_second: str) -> lis
     ]  # fmt: skip
 
 
+def _wait_for(path: Path, process: subprocess.Popen[str]) -> None:
+    end = time.monotonic() + 250
+    while not path.exists() and time.monotonic() < end and process.poll() is None:
+        time.sleep(0.01)
+
+
 def _folds(run: Path) -> Counter[tuple[str, str, str]]:
     """Return who is in which part of which fold, by sample id: pseudonyms differ between runs."""
     names = {row["pseudonym"]: row["id"] for row in csv.DictReader((run / "pseudonyms.csv").open())}
@@ -79,7 +85,7 @@ def test_torchrun_makes_the_run_of_one_process(phantoms: Path, tmp_path: Path) -
     one = _done([sys.executable, "-m", "medres", *map(str, _finetune(phantoms, tmp_path, "one", "--json"))])
     two = _done(_torchrun(*_finetune(phantoms, tmp_path, "two", "--json")))
     assert (one.returncode, two.returncode) == (0, 0), two.stderr
-    assert json.loads(two.stdout)["num_scans"] == 36  # one document, of rank 0
+    assert json.loads(two.stdout)["kind"] == "cross-validation"  # one document, of rank 0
     assert _folds(tmp_path / "two") == _folds(tmp_path / "one")
     assert _names(tmp_path / "two") == _names(tmp_path / "one")
     predictions = pd.read_csv(tmp_path / "two" / "predictions.csv")
@@ -105,7 +111,7 @@ def test_folds_under_srun_are_collected(phantoms: Path, tmp_path: Path) -> None:
         assert said[1] == ("", "")
     done = _done(_torchrun("collect", tmp_path / "run", "--json"))
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["num_scans"] == 36
+    assert json.loads(done.stdout)["scores"]["auroc"]["n_units"] == 36
     kinds = _kinds(tmp_path / "run")
     assert (kinds["fold_finished"], kinds["run_finished"], kinds["epoch"]) == (2, 1, 4)
 
@@ -116,9 +122,7 @@ def test_a_signal_to_one_process_stops_all_after_the_checkpoint_and_the_run_goes
 ) -> None:
     steps = _steps_of_srun(_finetune(phantoms, tmp_path, "run", "--no-tracking", "--set", "seed=1"))
     checkpoint = tmp_path / "run" / "fold_0" / "last.ckpt"
-    end = time.monotonic() + 200
-    while not checkpoint.exists() and time.monotonic() < end and steps[1].poll() is None:
-        time.sleep(0.01)
+    _wait_for(checkpoint, steps[1])
     steps[1].send_signal(signal.SIGTERM)
     said = [step.communicate(timeout=280) for step in steps]
     assert {step.returncode for step in steps} == {128 + signal.SIGTERM}, said
@@ -126,7 +130,20 @@ def test_a_signal_to_one_process_stops_all_after_the_checkpoint_and_the_run_goes
     assert checkpoint.exists() or (tmp_path / "run" / "fold_0" / "outcome.safetensors").exists()
     done = _done(_torchrun("finetune", "--resume", tmp_path / "run", "--json"))
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["num_scans"] == 36
+    assert json.loads(done.stdout)["scores"]["auroc"]["n_units"] == 36
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("killed", [0, 1])
+def test_a_killed_process_ends_the_other_with_a_message(phantoms: Path, tmp_path: Path, killed: int) -> None:
+    steps = _steps_of_srun(_finetune(phantoms, tmp_path, "run", "--no-tracking", "--quiet", "--epochs", "400"))
+    _wait_for(tmp_path / "run" / "fold_0" / "last.ckpt", steps[1])
+    steps[killed].kill()
+    other = steps[1 - killed]
+    said = other.communicate(timeout=120)
+    assert other.returncode == 1, said
+    assert said[1].count("medres: One of the 2 processes has ended without a message") == 1, said
+    steps[killed].communicate()
 
 
 def test_what_is_refused_is_said_once_and_ends_all_processes(tmp_path: Path) -> None:
