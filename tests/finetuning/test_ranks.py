@@ -39,7 +39,7 @@ def _trainer(cohort: Cohort, ranks: Ranks, folder: Path, **optimisation: Any) ->
     )  # fmt: skip
 
 
-def _stage_loop(cohort: Cohort, ranks: Ranks, folder: Path, accumulate: int) -> _StageLoop:
+def _stage_loop(cohort: Cohort, ranks: Ranks, folder: Path, accumulate: int) -> StageLoop:
     labels = cohort.table.class_indices[:NUM_TRAINED]
     samples = TrainingSamples(
         rows=np.arange(NUM_TRAINED), class_indices=labels, class_weights=np.array([0.6, 1.7]),
