@@ -18,7 +18,7 @@ from tests.integration.conftest import ARCH, command
 FILES = {
     "config.yaml", "scans.csv", "findings.json", "fingerprint.json", "plan.yaml", "folds.csv", "events.jsonl",
     "predictions.csv", "metrics.json", "report.html", "model", "pseudonyms.csv", "pseudonyms.json", "tracking.json",
-    "fold_0", "fold_1", "fold_2",
+    "fold_0", "fold_1", "fold_2", "identity.json", "weights.json", ".lock",
 }  # fmt: skip
 
 
@@ -26,7 +26,7 @@ def test_the_run_folder_holds_what_the_design_says(run: medres.Run) -> None:
     assert {path.name for path in run.path.iterdir()} == FILES
     for fold in range(3):
         names = {path.name for path in (run.path / f"fold_{fold}").iterdir()}
-        assert names == {"model.safetensors", "predictions.csv"}
+        assert names == {"model.safetensors", "outcome.safetensors", "predictions.csv", ".lock"}
 
 
 def test_every_scan_is_held_out_once_and_no_patient_is_in_two_folds(run: medres.Run) -> None:

@@ -161,7 +161,7 @@ def test_a_run_that_breaks_tells_nobody(planted: Path, tmp_path: Path, monkeypat
     def broken(folder: RunFolder) -> None:
         raise RuntimeError(f"{CANARY} {folder.path}")
 
-    monkeypatch.setattr("medres.workflows.finetuning.write_report", broken)
+    monkeypatch.setattr("medres.workflows.job.write_report", broken)
     done = inside(
         "finetune", "--data", planted, "--arch", ARCH, "--weights", "none", "--folds", "2", "--epochs", "1",
         "--output", tmp_path, "--name", "broken",
