@@ -113,7 +113,7 @@ def test_folds_under_srun_are_collected(phantoms: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["scores"]["auroc"]["n_units"] == 36
     kinds = _kinds(tmp_path / "run")
-    assert (kinds["fold_finished"], kinds["run_finished"], kinds["epoch"]) == (2, 1, 4)
+    assert (kinds["epoch"], kinds["scores"], kinds["run_finished"]) == (4, 1, 1)
 
 
 @pytest.mark.slow
