@@ -141,8 +141,10 @@ class Job:
         fold = self.study.folding.folds[position]
         what = f"fold {index} of {self.folder.path}"
         with held(self.folder.fold(index) / ".lock", what=what) if self.ranks.is_first else nullcontext():
-            log.append("fold_started", fold=index, num_train=len(fold.train), num_held_out=len(fold.held_out))
             trainer = self._fold_trainer(log, index, f"fold {position + 1}/{len(self.fold_indices)}")
+            if _has_ended(log, index):  # it is read, and its end was told
+                return trainer.train(fold, self.folder.fold(index))
+            log.append("fold_started", fold=index, num_train=len(fold.train), num_held_out=len(fold.held_out))
             outcome = trainer.train(fold, self.folder.fold(index))
             log.append("fold_finished", fold=index, seconds=outcome.seconds)
         return outcome
@@ -339,6 +341,11 @@ def _require_shares(study: Study, design: Design, ranks: Ranks) -> None:
                 f"Fold {fold.index} has batches of {smallest} scans, which {ranks.size} processes cannot share.",
                 fix="Use fewer processes or a larger --batch-size (it is that of all processes together).",
             )
+
+
+def _has_ended(log: EventLog, index: int) -> bool:
+    events = read_events(log.path) if log.path.is_file() else []
+    return any(event["kind"] == "fold_finished" and event.get("fold") == index for event in events)
 
 
 def _require_same_scans(table: ScanTable, folder: RunFolder) -> None:
