@@ -16,9 +16,9 @@ from medres.tracking.store import open_client
 from tests.integration.conftest import ARCH, command
 
 FILES = {
-    "config.yaml", "scans.csv", "findings.json", "fingerprint.json", "plan.yaml", "folds.csv", "events.jsonl",
-    "predictions.csv", "metrics.json", "report.html", "model", "pseudonyms.csv", "pseudonyms.json", "tracking.json",
-    "fold_0", "fold_1", "fold_2",
+    "config.yaml", "scans.csv", "findings.json", "fingerprint.json", "plan.yaml", "weights.json", "folds.csv",
+    "events.jsonl", "predictions.csv", "metrics.json", "report.html", "model", "pseudonyms.csv", "pseudonyms.json",
+    "tracking.json", "fold_0", "fold_1", "fold_2",
 }  # fmt: skip
 
 
@@ -96,6 +96,7 @@ def test_nothing_that_may_leave_holds_a_path_or_an_id(run: medres.Run, phantoms:
         "report.html",
         "folds.csv",
         "plan.yaml",
+        "weights.json",
         "fingerprint.json",
     ]
     files = [run.path / name for name in leaving] + list((run.path / "model").iterdir())

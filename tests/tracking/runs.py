@@ -9,7 +9,9 @@ from typing import Any
 from medres.runs.events import EventLog
 from medres.runs.folder import RunFolder
 
-PUBLIC = ("metrics.json", "report.html", "predictions.csv", "plan.yaml", "fingerprint.json", "folds.csv")
+PUBLIC = (
+    "metrics.json", "report.html", "predictions.csv", "plan.yaml", "fingerprint.json", "weights.json", "folds.csv",
+)  # fmt: skip
 LOCAL = ("scans.csv", "config.yaml", "findings.json", "pseudonyms.json")
 CANARY = "Doe^John_1953_canary"
 
