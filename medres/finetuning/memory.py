@@ -14,9 +14,10 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Return whether an exception says that the memory of the device is at its end.
 
     Example:
-        >>> is_out_of_memory(RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")), \
-        ... is_out_of_memory(RuntimeError("shapes do not match"))
-        (True, False)
+        >>> is_out_of_memory(RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"))
+        True
+        >>> is_out_of_memory(RuntimeError("shapes do not match"))
+        False
     """
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True

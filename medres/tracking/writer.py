@@ -30,7 +30,7 @@ from medres.tracking.store import experiment_id_of, open_client
 
 #: What may leave the hospital of a run folder; never scans.csv, config.yaml, findings.json or pseudonyms.json.
 PUBLIC_FILES = frozenset(
-    {"metrics.json", "report.html", "predictions.csv", "plan.yaml", "fingerprint.json", "folds.csv", "weights.json"}
+    {"metrics.json", "report.html", "predictions.csv", "plan.yaml", "fingerprint.json", "weights.json", "folds.csv"}
 )
 MAX_EPOCHS_A_CALL = 200
 _MAX_PARAMS_A_CALL = 100

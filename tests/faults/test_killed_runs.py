@@ -73,7 +73,7 @@ def test_thirty_kills_at_random_moments(scans: Path, whole: Path, tmp_path: Path
     assert finished == NUM_KILLS
 
 
-@pytest.mark.parametrize("there", ["fold_1/last.ckpt", "metrics.json"])
+@pytest.mark.parametrize("there", ["fold_1/last.ckpt", pytest.param("metrics.json", marks=pytest.mark.slow)])
 def test_killed_as_soon_as_a_file_is_there(scans: Path, whole: Path, tmp_path: Path, there: str) -> None:
     kill_when(finetune_command(scans, tmp_path, "run"), tmp_path / "run" / there)
     assert corrupt_files(tmp_path) == []
@@ -90,6 +90,7 @@ def test_sigterm_keeps_the_state_and_marks_the_run(scans: Path, whole: Path, tmp
     assert kinds == [False, True]
 
 
+@pytest.mark.slow
 def test_folds_as_jobs_of_their_own_make_the_same_run(scans: Path, whole: Path, tmp_path: Path) -> None:
     said = []
     for fold in (2, 0, 1):

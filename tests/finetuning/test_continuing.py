@@ -117,11 +117,11 @@ def _stopped_in_epoch(cohort: Cohort, number: int, epoch: int) -> Cohort:
     """Return a cohort whose feed sends a signal to this process when an epoch is under way."""
 
     class Feed(type(cohort.feed)):  # type: ignore[misc]
-        def seeds(self, rows: Any, *, seed: int, epoch: int) -> list[int]:
+        def seeds(self, rows: Any, *, seed: int, epoch: int, repeats: Any = None) -> list[int]:
             if epoch == stop_at["epoch"]:
                 stop_at["epoch"] = -99
                 signal.raise_signal(number)
-            return super().seeds(rows, seed=seed, epoch=epoch)  # type: ignore[no-any-return]
+            return super().seeds(rows, seed=seed, epoch=epoch, repeats=repeats)  # type: ignore[no-any-return]
 
     stop_at = {"epoch": epoch}
     return replace(cohort, feed=Feed(**vars(cohort.feed)))

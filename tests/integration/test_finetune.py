@@ -96,6 +96,7 @@ def test_nothing_that_may_leave_holds_a_path_or_an_id(run: medres.Run, phantoms:
         "report.html",
         "folds.csv",
         "plan.yaml",
+        "weights.json",
         "fingerprint.json",
     ]
     files = [run.path / name for name in leaving] + list((run.path / "model").iterdir())

@@ -10,14 +10,8 @@ from medres.runs.events import EventLog
 from medres.runs.folder import RunFolder
 
 PUBLIC = (
-    "metrics.json",
-    "report.html",
-    "predictions.csv",
-    "plan.yaml",
-    "fingerprint.json",
-    "folds.csv",
-    "weights.json",
-)
+    "metrics.json", "report.html", "predictions.csv", "plan.yaml", "fingerprint.json", "weights.json", "folds.csv",
+)  # fmt: skip
 LOCAL = ("scans.csv", "config.yaml", "findings.json", "pseudonyms.json")
 CANARY = "Doe^John_1953_canary"
 

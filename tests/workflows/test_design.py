@@ -13,6 +13,7 @@ from medres.data.phantoms import write_phantoms
 from medres.errors import ConfigError, MedresError, ModelError, PlanError
 from medres.finetuning.optimisation import Optimisation
 from medres.models.classifier import ClassificationModel
+from medres.models.loading import LoadingReport
 from medres.workflows.design import Design
 from medres.workflows.finetuning import finetune
 from tests.finetuning.conftest import ARCH, Cohort, make_cohort
@@ -25,8 +26,8 @@ def cohort(tmp_path: Path) -> Cohort:
 
 def _model(cohort: Cohort, **optimisation: Any) -> ClassificationModel:
     return Design(
-        arch=ARCH, num_classes=2, device=torch.device("cpu"), weights=None, plan=cohort.plan, recipe="full", stages=(),
-        optimisation=Optimisation(**optimisation), seed=5,
+        arch=ARCH, num_classes=2, device=torch.device("cpu"), weights=None, loading=LoadingReport(),
+        plan=cohort.plan, recipe="full", stages=(), optimisation=Optimisation(**optimisation), seed=5,
     ).make_model()  # fmt: skip
 
 
