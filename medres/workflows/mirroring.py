@@ -21,6 +21,7 @@ def mirrored(config: FinetuneConfig, folder: RunFolder, log: EventLog, progress:
         yield
     except (KeyboardInterrupt, SystemExit):
         log.append("run_finished", status="interrupted")
+        progress.note(f"interrupted; go on with: medres finetune --resume {folder.path}")
         raise
     except BaseException as error:
         log.append("run_finished", status="failed", error_kind=type(error).__name__)
