@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from medres._version import __version__
@@ -24,6 +23,7 @@ from medres.data.survey import Survey
 from medres.data.table import Scan
 from medres.reporting.inspection_facts import class_rows, data_rows, scan_rows, site_tables
 from medres.reporting.inspection_figures import inspection_figures
+from medres.reporting.pages import page_template
 from medres.runs.atomic import atomic_write_text
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def write_inspection(inspection: Inspection, path: Path) -> Path:
 def render_inspection(inspection: Inspection) -> str:
     """Return the page."""
     survey = inspection.survey
-    return _template().render(
+    return page_template("inspection.html.j2").render(
         name=survey.table.root.name or str(survey.table.root),
         version=__version__,
         written=time.strftime("%Y-%m-%d %H:%M"),
@@ -103,14 +103,6 @@ def render_inspection(inspection: Inspection) -> str:
         overview=_overview(survey),
         num_pictures=len(survey.thumbnails),
     )
-
-
-def _template() -> Template:
-    environment = Environment(
-        loader=PackageLoader("medres.reporting"), autoescape=True,
-        undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
-    return environment.get_template("inspection.html.j2")
 
 
 def _count(survey: Survey, severity: str) -> int:

@@ -10,9 +10,8 @@ import base64
 import time
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
-
 from medres._version import __version__
+from medres.reporting.pages import page_template
 from medres.reporting.preview import Preview
 from medres.reporting.wording import plan_rows
 from medres.runs.atomic import atomic_write_text
@@ -30,22 +29,13 @@ def write_preview(preview: Preview, path: Path) -> Path:
 
 def render_preview(preview: Preview) -> str:
     """Return the page."""
-    return _template().render(
+    return page_template("preview.html.j2", filters={"picture": _data_uri}).render(
         name=preview.data.name or str(preview.data),
         version=__version__,
         written=time.strftime("%Y-%m-%d %H:%M"),
         preview=preview,
         plan_rows=plan_rows(preview.plan),
     )
-
-
-def _template() -> Template:
-    environment = Environment(
-        loader=PackageLoader("medres.reporting"), autoescape=True,
-        undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
-    environment.filters["picture"] = _data_uri
-    return environment.get_template("preview.html.j2")
 
 
 def _data_uri(content: bytes) -> str:

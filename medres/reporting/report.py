@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+from jinja2 import Template
 from markupsafe import Markup
 
 from medres._version import __version__
@@ -30,6 +30,7 @@ from medres.reporting.figures import (
     reliability_figure,
     roc_figure,
 )
+from medres.reporting.pages import page_template
 from medres.reporting.predictions import ScoredUnit, class_probabilities, read_units, worst_errors
 from medres.runs.atomic import atomic_write_text
 from medres.runs.events import Event, read_events, settled
@@ -135,20 +136,15 @@ def _weights_rows(loaded: Event) -> list[tuple[str, str]]:
 
 
 def _template() -> Template:
-    environment = Environment(
-        loader=PackageLoader("medres.reporting"), autoescape=True,
-        undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
-    environment.filters |= {
-        "value": wording.value_text,
-        "interval": wording.interval_text,
-        "with_interval": wording.value_with_interval,
-        "title_of": wording.score_title,
-    }
-    environment.globals |= {
-        "main_title": wording.main_title, "count_text": wording.count_text, "reasons": wording.reasons,
+    filters = {
+        "value": wording.value_text, "interval": wording.interval_text,
+        "with_interval": wording.value_with_interval, "title_of": wording.score_title,
     }  # fmt: skip
-    return environment.get_template("report.html.j2")
+    template = page_template("report.html.j2", filters=filters)
+    template.globals.update(
+        main_title=wording.main_title, count_text=wording.count_text, reasons=wording.reasons,
+    )  # fmt: skip
+    return template
 
 
 def _read_metrics(folder: RunFolder) -> dict[str, Any]:

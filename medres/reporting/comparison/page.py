@@ -6,11 +6,11 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from medres._version import __version__
 from medres.reporting.comparison.figures import cost_figure, forest_figure
+from medres.reporting.pages import page_template
 from medres.runs.atomic import atomic_write_text
 
 if TYPE_CHECKING:
@@ -29,11 +29,7 @@ def write_comparison(comparison: Comparison, path: Path) -> Path:
 
 def render_comparison(comparison: Comparison) -> str:
     """Return the page."""
-    environment = Environment(
-        loader=PackageLoader("medres.reporting"), autoescape=True,
-        undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
-    return environment.get_template("comparison.html.j2").render(
+    return page_template("comparison.html.j2").render(
         version=__version__,
         written=time.strftime("%Y-%m-%d %H:%M"),
         comparison=comparison,
