@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -136,7 +136,7 @@ def _weights_rows(loaded: Event) -> list[tuple[str, str]]:
 
 
 def _template() -> Template:
-    filters = {
+    filters: dict[str, Callable[..., Any]] = {
         "value": wording.value_text, "interval": wording.interval_text,
         "with_interval": wording.value_with_interval, "title_of": wording.score_title,
     }  # fmt: skip
