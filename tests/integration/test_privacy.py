@@ -202,7 +202,7 @@ def test_http_answers_never_repeat_it(planted: Path, trained: medres.Run, monkey
 
     monkeypatch.setenv("MEDRES_SERVE_ROOT", str(planted))
     record = json.loads((trained.path / "tracking.json").read_text())
-    mlflow.set_tracking_uri(record["uri"])
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", record["uri"])  # not set_tracking_uri: that would outlive the test
     model = mlflow.pyfunc.load_model(f"models:/{record['model_id']}")
     app = TestClient(scoring_server.init(model))
     bodies = _bodies(planted)
