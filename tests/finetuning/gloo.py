@@ -40,4 +40,5 @@ def in_processes(work: Callable[[Ranks, Path], Any], folder: Path, *, size: int 
     for process in started:
         process.join(timeout=800)
     assert [process.exitcode for process in started] == [0] * size
+    # not weights only: results hold NumPy arrays and counters, and these processes wrote them a moment ago
     return [torch.load(folder / f"result-{rank}.pt", weights_only=False) for rank in range(size)]
