@@ -71,18 +71,11 @@ class FoldTrainer:
         Raises:
             TrainingError: What was kept is damaged or belongs to other settings; or see `Trainer.train`.
         """
-        outcome = self.finished(fold, folder) or self._trained(fold, folder)
-        if self.trainer.ranks.is_first:
+        identity, ranks = self.fold_identity(fold), self.trainer.ranks
+        outcome = ranks.first(lambda: read_outcome(fold, folder, identity=identity)) or self._trained(fold, folder)
+        if ranks.is_first:
             (folder / CHECKPOINT_FILE).unlink(missing_ok=True)
         return outcome
-
-    def finished(self, fold: Fold, folder: Path) -> FoldOutcome | None:
-        """Return the outcome of a fold that is trained already, or None.
-
-        Raises:
-            TrainingError: As in `train`.
-        """
-        return self.trainer.ranks.first(lambda: read_outcome(fold, folder, identity=self.fold_identity(fold)))
 
     def fold_identity(self, fold: Fold) -> str:
         """Return the digest of all that the outcome of a fold depends on."""

@@ -10,7 +10,6 @@ import base64
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,7 +23,6 @@ from medres.data.table import Scan
 from medres.reporting.inspection_facts import class_rows, data_rows, scan_rows, site_tables
 from medres.reporting.inspection_figures import inspection_figures
 from medres.reporting.pages import page_template
-from medres.runs.atomic import atomic_write_text
 
 if TYPE_CHECKING:
     from medres.reporting.inspection import Inspection
@@ -72,16 +70,6 @@ class FindingSection:
     rows: tuple[Finding, ...]
     pictures: tuple[Picture, ...]
     num_more_pictures: int
-
-
-def write_inspection(inspection: Inspection, path: Path) -> Path:
-    """Write the page and return its path.
-
-    Raises:
-        OutputError: It cannot be written.
-    """
-    atomic_write_text(path, render_inspection(inspection))
-    return path
 
 
 def render_inspection(inspection: Inspection) -> str:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+
+from medres.runs.atomic import atomic_write_text
 
 
 def page_template(name: str, *, filters: Mapping[str, Callable[..., Any]] | None = None) -> Template:
@@ -25,3 +28,13 @@ def page_template(name: str, *, filters: Mapping[str, Callable[..., Any]] | None
     )  # fmt: skip
     environment.filters |= dict(filters or {})
     return environment.get_template(name)
+
+
+def write_page(path: Path, page: str) -> Path:
+    """Write a page and return its path.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
+    atomic_write_text(path, page)
+    return path

@@ -8,23 +8,11 @@ from __future__ import annotations
 
 import base64
 import time
-from pathlib import Path
 
 from medres._version import __version__
 from medres.reporting.pages import page_template
 from medres.reporting.preview import Preview
 from medres.reporting.wording import plan_rows
-from medres.runs.atomic import atomic_write_text
-
-
-def write_preview(preview: Preview, path: Path) -> Path:
-    """Write the page and return its path.
-
-    Raises:
-        OutputError: It cannot be written.
-    """
-    atomic_write_text(path, render_preview(preview))
-    return path
 
 
 def render_preview(preview: Preview) -> str:

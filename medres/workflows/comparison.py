@@ -10,10 +10,11 @@ from medres.data.wording import counted
 from medres.errors import UsageError
 from medres.reporting.comparison.contenders import MAX_RUNS, Contender, group_runs
 from medres.reporting.comparison.costs import cost_of
-from medres.reporting.comparison.page import write_comparison
+from medres.reporting.comparison.page import render_comparison
 from medres.reporting.comparison.pairing import pair_runs
 from medres.reporting.comparison.recorded import RecordedRun, read_run
 from medres.reporting.comparison.result import Comparison, compare_contenders
+from medres.reporting.pages import write_page
 from medres.runs.progress import Progress, Silent
 
 
@@ -63,7 +64,7 @@ def compare(
     progress.note(f"drawing {counted(pairing.num_patients, 'patient')} again, for {counted(len(read), 'run')}")
     scores = compare_contenders(pairing, contenders, reference=chosen)
     made = Comparison(runs=read, contenders=contenders, pairing=pairing, scores=scores, costs=costs)
-    return made if html is None else replace(made, page=write_comparison(made, Path(html)))
+    return made if html is None else replace(made, page=write_page(Path(html), render_comparison(made)))
 
 
 def parse_groups(texts: Iterable[str]) -> dict[str, list[str]]:

@@ -13,6 +13,7 @@ from filelock import FileLock
 
 from medres.config import FinetuneConfig
 from medres.errors import UsageError
+from medres.finetuning.outcomes import FoldOutcome
 from medres.finetuning.ranks import Ranks, joined_ranks
 from medres.models.names import require_arch
 from medres.reporting.result import Run
@@ -81,9 +82,7 @@ def resume(run: str | Path, *, progress: Progress | None = None, **options: Any)
     Raises:
         MedresError: The folder holds no run, or data, plan or weights are not those that it began with.
     """
-    _refuse_other_options(options)
-    folder, config = read_config(Path(run))
-    config = config.model_copy(update={key: value for key, value in options.items() if value is not None})
+    folder, config = _read_begun(run, options)
     shown, ranks = progress or Silent(), joined_ranks()
 
     def reopen(locks: ExitStack) -> Job | None:
@@ -149,8 +148,7 @@ def run_fold(config: FinetuneConfig, *, fold: int, progress: Progress) -> FoldDo
     job = _required(opened(ranks, config, join, ExitStack()))
     outcome = job.train_fold(fold, log=fold_log(job, fold))
     ranks.wait()
-    left = tuple(index for index in job.fold_indices if not (job.folder.fold(index) / "outcome.safetensors").is_file())
-    return FoldDone(run=job.folder.path, fold=fold, seconds=outcome.seconds, left=left)
+    return FoldDone(run=job.folder.path, fold=fold, seconds=outcome.seconds, left=job.untrained_folds())
 
 
 def collect(run: str | Path, *, progress: Progress | None = None, **options: Any) -> Run:
@@ -164,9 +162,7 @@ def collect(run: str | Path, *, progress: Progress | None = None, **options: Any
     Raises:
         MedresError: Folds are missing, or as in `resume`.
     """
-    _refuse_other_options(options)
-    folder, config = read_config(Path(run))
-    config = config.model_copy(update={key: value for key, value in options.items() if value is not None})
+    folder, config = _read_begun(run, options)
     ranks = joined_ranks()
 
     def reopen(locks: ExitStack) -> Job:
@@ -175,8 +171,7 @@ def collect(run: str | Path, *, progress: Progress | None = None, **options: Any
 
     with ExitStack() as locks:
         job = _required(opened(ranks, config, reopen, locks))
-        job.finished_folds()  # refused before anything is written
-        return _run(job)
+        return _run(job, job.finished_folds())  # a missing fold is refused before anything is written
 
 
 def is_finished(folder: RunFolder) -> bool:
@@ -195,22 +190,27 @@ def default_run_name(config: FinetuneConfig) -> str:
     return f"{re.sub('[^A-Za-z0-9]+', '-', config.arch)[:60].strip('-')}-{time.strftime('%Y%m%d-%H%M%S')}"
 
 
-def _run(job: Job) -> Run:
-    """Train what is not trained, then score and publish; processes beside the first only train."""
+def _run(job: Job, outcomes: list[FoldOutcome] | None = None) -> Run:
+    """Train what is not trained, then score and publish; processes beside the first only train.
+
+    Args:
+        job: Ready to train.
+        outcomes: Of all folds, where they are known to be trained; None = train what is not.
+    """
     if job.ranks.is_first:
-        _train_and_publish(job)
-    else:
+        _train_and_publish(job, outcomes)
+    elif outcomes is None:
         job.train_folds()
     job.ranks.wait()
     return Run(job.folder)
 
 
-def _train_and_publish(job: Job) -> None:
+def _train_and_publish(job: Job, outcomes: list[FoldOutcome] | None) -> None:
     config, folder = job.config, job.folder
     with mirrored(config, folder, job.log, job.progress):
         job.announce()
         _take_over_folds(job)
-        job.finish(job.train_folds())
+        job.finish(job.train_folds() if outcomes is None else outcomes)
     if config.register_name:
         registration = register(folder.path, name=config.register_name, tracking_uri=config.tracking_uri)
         job.progress.note(registration.screen())
@@ -254,6 +254,13 @@ def _require_same_request(config: FinetuneConfig, known: FinetuneConfig, folder:
             f"{folder.path} was begun with other options than this job: {', '.join(differing)}.",
             fix="Give all jobs of a run the same options, or another --name.",
         )
+
+
+def _read_begun(run: str | Path, options: dict[str, Any]) -> tuple[RunFolder, FinetuneConfig]:
+    """Return a run that was begun and what was asked for, with what may be said anew."""
+    _refuse_other_options(options)
+    folder, config = read_config(Path(run))
+    return folder, config.model_copy(update={key: value for key, value in options.items() if value is not None})
 
 
 def _refuse_other_options(options: dict[str, Any]) -> None:

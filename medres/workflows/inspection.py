@@ -22,7 +22,8 @@ from medres.data.wording import counted
 from medres.errors import DataError, PlanError
 from medres.planning.reading import choose_reading
 from medres.reporting.inspection import Inspection
-from medres.reporting.inspection_page import write_inspection
+from medres.reporting.inspection_page import render_inspection
+from medres.reporting.pages import write_page
 from medres.runs.progress import Progress, Silent
 from medres.workflows.scans import load_table
 
@@ -76,7 +77,9 @@ def run_inspect(
     )  # fmt: skip
     survey = replace(survey, findings=(*survey.findings, *_cannot_be_divided(survey)))
     inspection = Inspection(survey=survey)
-    return inspection if html is None else replace(inspection, page=write_inspection(inspection, Path(html)))
+    if html is None:
+        return inspection
+    return replace(inspection, page=write_page(Path(html), render_inspection(inspection)))
 
 
 def _cannot_be_divided(survey: Survey) -> tuple[Finding, ...]:

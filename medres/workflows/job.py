@@ -24,7 +24,7 @@ from medres.finetuning.cross_validation import Scored, fit_temperatures, score_h
 from medres.finetuning.engine import make_fabric
 from medres.finetuning.feed import Feed
 from medres.finetuning.fold_training import FoldTrainer
-from medres.finetuning.outcomes import FoldOutcome
+from medres.finetuning.outcomes import OUTCOME_FILE, FoldOutcome
 from medres.finetuning.predictions import write_predictions
 from medres.finetuning.ranks import ALONE, Ranks
 from medres.finetuning.scoring import flat_scores, score_run
@@ -155,15 +155,21 @@ class Job:
         Raises:
             TrainingError: Some are not trained yet, by name.
         """
-        folder, folds = self.folder, self.study.folding.folds
-        found = [self._fold_trainer(self.log, fold.index, "").finished(fold, folder.fold(fold.index)) for fold in folds]
-        missing = [str(fold.index) for fold, outcome in zip(folds, found, strict=True) if outcome is None]
+        path, folds, missing = self.folder.path, self.study.folding.folds, self.untrained_folds()
         if missing:
+            names = ", ".join(map(str, missing))
             raise TrainingError(
-                f"{len(missing)} of the {len(folds)} folds of {folder.path} are not trained yet: {', '.join(missing)}.",
-                fix=f"Train them: medres finetune --resume {folder.path}, or --fold K as a job of its own each.",
+                f"{len(missing)} of the {len(folds)} folds of {path} are not trained yet: {names}.",
+                fix=f"Train them: medres finetune --resume {path}, or --fold K as a job of its own each.",
             )
-        return [outcome for outcome in found if outcome is not None]
+        trainers = [self._fold_trainer(self.log, fold.index, "") for fold in folds]
+        # nothing is left to train: they are read, and checked
+        return [one.train(fold, self.folder.fold(fold.index)) for one, fold in zip(trainers, folds, strict=True)]
+
+    def untrained_folds(self) -> tuple[int, ...]:
+        """Return the names of the folds that are not trained yet."""
+        files = {index: self.folder.fold(index) / OUTCOME_FILE for index in self.fold_indices}
+        return self.ranks.first(lambda: tuple(index for index, file in files.items() if not file.is_file()))
 
     def finish(self, outcomes: Sequence[FoldOutcome]) -> None:
         """Calibrate, score, and write predictions, metrics, bundle and report."""

@@ -23,8 +23,9 @@ from medres.planning.choice import times
 from medres.preprocessing.stacks import Inputs
 from medres.reporting.drawn import drawn_words
 from medres.reporting.input_pictures import Shown, shown_as
+from medres.reporting.pages import write_page
 from medres.reporting.preview import Preview, PreviewedScan, View
-from medres.reporting.preview_page import write_preview
+from medres.reporting.preview_page import render_preview
 from medres.runs.atomic import require_writable
 from medres.runs.folder import RunFolder
 from medres.runs.progress import Progress, Silent
@@ -65,7 +66,7 @@ def run_preview(config: PreviewConfig, *, html: str | Path | None = None, progre
     with tempfile.TemporaryDirectory(prefix="medres-preview-") as kept:
         folder = RunFolder(Path(kept) / "run")
         made = _make_preview(_working(config, Path(kept)), folder, progress)
-    return made if html is None else replace(made, page=write_preview(made, Path(html)))
+    return made if html is None else replace(made, page=write_page(Path(html), render_preview(made)))
 
 
 def _require_place(page: Path) -> None:

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from medres.data.phantoms import write_phantoms
 from medres.runs.events import read_events
 from tests.faults.killing import (
     corrupt_files,
@@ -22,15 +21,14 @@ from tests.faults.killing import (
     resume_command,
     run_to_end,
 )
+from tests.integration.conftest import write_cohort
 
 NUM_KILLS = 30
 
 
 @pytest.fixture(scope="module")
 def scans(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("scans")
-    write_phantoms(folder, modality="MR", spatial_dims=2, num_scans=36, size=64, scans_per_patient=2, seed=1)
-    return folder
+    return write_cohort(tmp_path_factory.mktemp("scans"))
 
 
 @pytest.fixture(scope="module")

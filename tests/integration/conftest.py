@@ -17,11 +17,15 @@ from medres.data.phantoms import write_phantoms
 ARCH = "test_resnet"
 
 
-@pytest.fixture(scope="session")
-def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("phantoms")
+def write_cohort(folder: Path) -> Path:
+    """Write 36 MR slices of 18 patients, two classes."""
     write_phantoms(folder, modality="MR", spatial_dims=2, num_scans=36, size=64, scans_per_patient=2, seed=1)
     return folder
+
+
+@pytest.fixture(scope="session")
+def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_cohort(tmp_path_factory.mktemp("phantoms"))
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from markupsafe import Markup
@@ -11,20 +10,9 @@ from markupsafe import Markup
 from medres._version import __version__
 from medres.reporting.comparison.figures import cost_figure, forest_figure
 from medres.reporting.pages import page_template
-from medres.runs.atomic import atomic_write_text
 
 if TYPE_CHECKING:
     from medres.reporting.comparison.result import Comparison
-
-
-def write_comparison(comparison: Comparison, path: Path) -> Path:
-    """Write the page and return its path.
-
-    Raises:
-        OutputError: It cannot be written.
-    """
-    atomic_write_text(path, render_comparison(comparison))
-    return path
 
 
 def render_comparison(comparison: Comparison) -> str:
