@@ -19,6 +19,9 @@ from medres.finetuning.stages import Stage
 from medres.planning.overrides import PlanOverrides
 from medres.runs.documents import Document, read_yaml
 
+#: Weights that are never a path, also where a file of that name lies about (`medres.models.weights.resolve_weights`).
+_WEIGHTS_BY_NAME = ("auto", "none", "imagenet", "medicalnet")
+
 
 def _words(value: Any) -> Any:
     """Return the words of a text with commas, of a list of such texts, or of a list of words."""
@@ -197,7 +200,9 @@ class FinetuneConfig(DataConfig):
         """Return the same with absolute paths: a run that goes on may be called from another folder."""
         paths = {name: value.absolute() for name, value in self if isinstance(value, Path)}
         weights = Path(self.weights).expanduser()
-        return self.model_copy(update=paths | ({"weights": str(weights.absolute())} if weights.exists() else {}))
+        if self.weights not in _WEIGHTS_BY_NAME and weights.exists():
+            return self.model_copy(update={**paths, "weights": str(weights.absolute())})
+        return self.model_copy(update=paths)
 
     def to_parameters(self) -> dict[str, str | int | float | bool]:
         """Return what may leave the hospital as flat values: no path, no name of a column or file."""

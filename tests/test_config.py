@@ -98,3 +98,16 @@ def test_one_magnitude_of_augmentation_is_set_by_its_path() -> None:
     switched_off = FinetuneConfig.build(data="scans", arch="resnet18", assignments=("planning.augmentation=false",))
     assert switched_off.planning.augmentation is not None
     assert not switched_off.planning.augmentation.enabled
+
+
+def test_named_weights_stay_names_whatever_lies_about(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("none", "auto", "imagenet", "medicalnet", "mine.safetensors"):
+        (tmp_path / name).touch()
+    located = {
+        name: FinetuneConfig.build(data=Path("scans"), arch="resnet18", weights=name).located()
+        for name in ("none", "auto", "imagenet", "medicalnet", "mine.safetensors", "resnet18.a1_in1k")
+    }
+    assert [name for name, config in located.items() if config.weights != name] == ["mine.safetensors"]
+    assert located["mine.safetensors"].weights == str(tmp_path / "mine.safetensors")
+    assert all(config.data == tmp_path / "scans" for config in located.values())

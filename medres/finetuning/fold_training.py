@@ -92,7 +92,7 @@ class FoldTrainer:
         weights_file = folder / WEIGHTS_FILE
         outcome = FoldOutcome(
             fold=fold, weights_file=weights_file, offset=samples.offset,
-            operating_point=self._operating_point(samples),
+            operating_point=self._operating_point(fold),
             held_out_logits=self._logits(model, fold.held_out), val_logits=self._logits(model, fold.val),
             test_logits=self._logits(model, self.test), seconds=place.seconds,
         )  # fmt: skip
@@ -180,8 +180,9 @@ class FoldTrainer:
             return rows, [(np.arange(len(train)), np.arange(len(train), len(rows)))]
         return train, inner_splits(self.table, train, seed=self.seed)
 
-    def _operating_point(self, samples: TrainingSamples) -> OperatingPoint:
-        counts = np.bincount(samples.class_indices, minlength=len(self.table.classes))
+    def _operating_point(self, fold: Fold) -> OperatingPoint:
+        # of all training scans, also those that early stopping watches: folds.csv tells the same
+        counts = np.bincount(self.table.class_indices[fold.train], minlength=len(self.table.classes))
         return OperatingPoint(priors=tuple(float(count) for count in counts / counts.sum()))
 
     def _logits(self, model: ClassificationModel, rows: Rows) -> Logits:

@@ -114,10 +114,12 @@ def test_what_is_added_to_the_logits_is_told(uneven: Cohort, tmp_path: Path, opt
 
 
 def test_early_stopping_ends_a_stage_and_keeps_its_best_weights(uneven: Cohort, tmp_path: Path) -> None:
-    _, events = _train(uneven, tmp_path / "a", epochs=30, early_stopping_patience=2)
+    outcome, events = _train(uneven, tmp_path / "a", epochs=30, early_stopping_patience=2)
     losses = [event["metrics"]["inner_log_loss"] for event in events if event["kind"] == "epoch"]
     assert len(losses) < 30
     assert int(np.argmin(losses)) == len(losses) - 3
+    prevalence = np.bincount(uneven.table.class_indices[outcome.fold.train]) / len(outcome.fold.train)
+    np.testing.assert_allclose(outcome.operating_point.priors, prevalence)  # that of all training scans
     until_best, _ = _train(uneven, tmp_path / "a", epochs=30, early_stopping_patience=2)
     assert np.isfinite(until_best.held_out_logits).all()
 
