@@ -65,6 +65,11 @@ class Folding:
     kind: Literal["cross-validation", "single-split", "given-split"]
     notes: tuple[str, ...] = ()
 
+    @property
+    def training(self) -> Rows:
+        """Rows that any fold learns from or chooses with, each once: what a plan may be made of."""
+        return np.unique(np.concatenate([rows for fold in self.folds for rows in (fold.train, fold.val)]))
+
 
 def make_folds(table: ScanTable, *, num_folds: int | None, seed: int) -> Folding:
     """Divide a table into folds.

@@ -114,8 +114,7 @@ def _make_preview(config: PreviewConfig, folder: RunFolder, progress: Progress) 
 
 def _chosen_rows(study: Study, per_class: int) -> Rows:
     """Return a few training rows of each class, evenly over the table: test rows are looked at by nobody."""
-    folds = study.folding.folds
-    training = np.unique(np.concatenate([np.concatenate([fold.train, fold.val]) for fold in folds]))
+    training = study.folding.training
     labels = study.table.class_indices[training]
     chosen: list[npt.NDArray[np.int64]] = []
     for index in range(len(study.table.classes)):

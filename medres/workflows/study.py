@@ -7,8 +7,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from medres.config import FinetuneConfig
 from medres.data.exclusion import without_known
 from medres.data.findings import write_findings
@@ -101,8 +99,7 @@ def _say_what_was_understood(table: ScanTable, progress: Progress) -> None:
 
 
 def _training_statistics(survey: Survey, folding: Folding) -> Mapping[str, ScanStatistics]:
-    rows = np.unique(np.concatenate([np.concatenate([fold.train, fold.val]) for fold in folding.folds]))
-    ids = [survey.table.scans[int(row)].sample_id for row in rows]
+    ids = [survey.table.scans[int(row)].sample_id for row in folding.training]
     return {sample_id: survey.statistics[sample_id] for sample_id in ids}
 
 
