@@ -102,8 +102,9 @@ class PrefixCache:
         refusal = self.ranks.first(lambda: self._no_room(needed))
         if refusal:
             return refusal
+        kind = _Kind(cut, exact, np.dtype(kept), drawn=self.augment and views > 1)
         try:
-            return self._filled(model, prefix, _Kind(cut, exact, np.dtype(kept)), probe, groups, views)
+            return self._filled(model, prefix, kind, probe, groups, views)
         except _OverflowError:
             self.on_event("activations_in_fp32", cut=cut, largest_half=_LARGEST_HALF)
             return replace(self, storage="single").open(model, cut, groups=groups, views=views, exact=exact)
@@ -133,13 +134,14 @@ class PrefixCache:
         return PackedCache(self.folder, key=key, shape=shape, dtype=kind.dtype, ragged=self.plan.slicewise)
 
     def _key(self, model: ClassificationModel, prefix: nn.Module, kind: _Kind) -> str:
+        # without views that are drawn, runs of all seeds read the same activations
         plan = self.plan
         return digest_of(
             {
                 "version": _VERSION, "prefix": tensors_digest(prefix), "network": repr(prefix), "cut": kind.cut,
-                "arch": model.backbone.arch, "seed": self.seed, "dtype": kind.dtype.str,
+                "arch": model.backbone.arch, "seed": self.seed if kind.drawn else None, "dtype": kind.dtype.str,
                 "preparation": self.feed.preprocessor.cache_key, "intensity": plan.intensity.to_mapping(),
-                "augmentation": plan.augmentation.to_mapping() if self.augment else None,
+                "augmentation": plan.augmentation.to_mapping() if kind.drawn else None,
                 "channels": [plan.in_channels, plan.neighbours],
                 "arithmetic": "fp32" if kind.exact else plan.precision, "device": self.feed.device.type,
             }
@@ -220,11 +222,12 @@ class PrefixCache:
 
 
 class _Kind(NamedTuple):
-    """What is kept: in front of which stage, computed in fp32 or not, as which type."""
+    """What is kept: in front of which stage, computed in fp32 or not, as which type, and whether views are drawn."""
 
     cut: str
     exact: bool
     dtype: np.dtype[Any]
+    drawn: bool
 
 
 class _Wanted(NamedTuple):

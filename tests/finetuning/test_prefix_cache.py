@@ -134,7 +134,7 @@ def test_other_tensors_seeds_and_types_are_kept_apart(cohort: Cohort) -> None:
     model = freeze_to(cohort.make_model(), "layer4")
     cache = _trainer(cohort).prefix_cache
     keys = {_open(cache, model, "layer4").cache.key, _open(cache, model, "layer3").cache.key}
-    keys.add(_open(replace(cache, seed=8), model, "layer4").cache.key)
+    keys |= {_open(replace(cache, seed=seed), model, "layer4", views=2).cache.key for seed in (7, 8)}
     keys.add(_open(replace(cache, storage="single"), model, "layer4").cache.key)
     with torch.no_grad():
         next(model.parameters()).add_(1e-4)
@@ -142,7 +142,15 @@ def test_other_tensors_seeds_and_types_are_kept_apart(cohort: Cohort) -> None:
     norm = next(module for module in model.modules() if isinstance(module, torch.nn.BatchNorm2d))
     norm.running_mean.add_(0.01)  # type: ignore[union-attr, operator]
     keys.add(_open(cache, model, "layer4").cache.key)
-    assert len(keys) == 6
+    assert len(keys) == 7
+
+
+def test_without_drawn_views_all_seeds_read_the_same(cohort: Cohort) -> None:
+    model = freeze_to(cohort.make_model(), "layer4")
+    cache = _trainer(cohort).prefix_cache
+    assert len({_open(replace(cache, seed=seed), model, "layer4").cache.key for seed in (7, 8)}) == 1
+    still = replace(cache, augment=False)
+    assert len({_open(replace(still, seed=seed), model, "layer4", views=2).cache.key for seed in (7, 8)}) == 1
 
 
 def test_half_precision_holds_and_what_is_beyond_it_is_kept_in_fp32(cohort: Cohort) -> None:
