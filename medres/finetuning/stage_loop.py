@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -23,6 +25,7 @@ from medres.finetuning.memory import is_out_of_memory, release_memory
 from medres.finetuning.optimisation import Optimisation
 from medres.finetuning.optimisers import Memory, make_optimiser, memory_of
 from medres.finetuning.prefix_cache import tensors_digest
+from medres.finetuning.read_ahead import ReadAhead, Wanted
 from medres.finetuning.sampling import epoch_order
 from medres.finetuning.schedule import warmup_cosine
 from medres.finetuning.stages import Stage
@@ -31,7 +34,9 @@ from medres.finetuning.training_setting import TrainingSetting
 from medres.finetuning.training_state import Position, StageState, TrainingSamples
 from medres.finetuning.watch import Watch
 from medres.models.classifier import ClassificationModel
+from medres.preprocessing.stacks import Inputs
 
+WantedInputs = Wanted[tuple[Inputs, torch.Tensor]]
 KeepState = Callable[[StageState], None]
 
 #: Steps in a row that fp16 may skip while it looks for a scale; after that the loss itself is not finite.
@@ -66,6 +71,7 @@ class StageLoop:
         if state and state.facts["scaler"]:
             self._setting.fabric.strategy.precision.load_state_dict(state.facts["scaler"])
         self._frozen = self._frozen_part(kept=state.facts["kept"] if state else None)
+        self._ahead = ReadAhead[tuple[Inputs, torch.Tensor]](active=setting.feed.device.type == "cuda")
         self._loss_of = TrainingLoss.of(
             setting.optimisation, class_weights=samples.class_weights, device=setting.feed.device
         )
@@ -88,10 +94,9 @@ class StageLoop:
         self._suffix.train()
         started = kept = time.monotonic()
         self._waited = 0.0
-        for number, batch in enumerate(self._batches(epoch)):
-            if number < self._at.done:
-                continue
-            self._at.loss += self._train_step(batch, epoch) * len(batch.positions)
+        batches = self._batches(epoch)[self._at.done :]
+        for batch, following in zip_longest(batches, batches[1:]):
+            self._at.loss += self._train_step(batch, following, epoch) * len(batch.positions)
             self._at.done += 1
             asked = self._agree(stop)
             if asked or time.monotonic() - kept > KEEP_SECONDS:
@@ -103,6 +108,10 @@ class StageLoop:
         if self._watch:
             summary["metrics"]["inner_log_loss"] = self._watched_loss(self._watch, epoch)
         return summary
+
+    def close(self) -> None:
+        """End what runs beside the training."""
+        self._ahead.drop()
 
     def leave_if_asked(self, stop: StopRequest) -> None:
         """Leave where any process was asked to stop; what is needed to go on was kept before."""
@@ -204,9 +213,9 @@ class StageLoop:
         self._suffix.load_state_dict(trained)
         return loss
 
-    def _train_step(self, batch: EpochPart, epoch: int) -> float:
+    def _train_step(self, batch: EpochPart, following: EpochPart | None, epoch: int) -> float:
         self._set_learning_rates()
-        loss = self._with_smaller_parts(batch, epoch)
+        loss = self._with_smaller_parts(batch, following, epoch)
         self._require_finite(loss, batch.positions, epoch, what="loss")
         usable = self._is_usable(self._clip_gradient(), batch.positions, epoch)
         # fp16 sees an infinite gradient, leaves the weights alone and lowers its scale
@@ -217,41 +226,56 @@ class StageLoop:
         self._at.step += 1
         return loss
 
-    def _with_smaller_parts(self, batch: EpochPart, epoch: int) -> float:
+    def _with_smaller_parts(self, batch: EpochPart, following: EpochPart | None, epoch: int) -> float:
         while True:
             # dropout and the like draw from here: the same numbers, however often a step is begun
             seed = step_seed(self._setting.seed, epoch=epoch, step=self._at.step, part=self._ranks.rank)
             torch.manual_seed(seed)
             self._stepper.zero_grad(set_to_none=True)
             try:
-                return self._gradient(batch, epoch)
+                return self._gradient(batch, following, epoch)
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
             self._halve(len(batch.positions))
 
-    def _gradient(self, batch: EpochPart, epoch: int) -> float:
+    def _gradient(self, batch: EpochPart, following: EpochPart | None, epoch: int) -> float:
         """Add up the gradient of a batch, part by part, and return its mean loss; each process takes its share."""
         total, num_samples = 0.0, len(batch.positions)
-        parts = parts_of(np.arange(num_samples), self._ranks, size=self._at.part_size)
-        for number, places in enumerate(parts):
-            with self._setting.fabric.no_backward_sync(self._trained, enabled=number + 1 < len(parts)):
-                losses = self._losses(batch.at(places), epoch, number * self._ranks.size + self._ranks.rank)
-                loss = mean_over_samples(losses, num_samples=num_samples)
+        parts = self._wanted(batch, epoch, self._at.step)
+        next_parts = self._wanted(following, epoch, self._at.step + 1)[:1] if following else []
+        for part, then in zip_longest(parts, [*parts[1:], *next_parts]):
+            with self._setting.fabric.no_backward_sync(self._trained, enabled=part is not parts[-1]):
+                loss = mean_over_samples(self._losses(part, then), num_samples=num_samples)
                 # the mean over the processes is then the gradient of the whole batch, though shares are uneven
                 self._setting.fabric.backward(loss * self._ranks.size)
             total += float(loss.detach())
         return self._ranks.total(total)
 
-    def _losses(self, part: EpochPart, epoch: int, number: int) -> torch.Tensor:
+    def _wanted(self, batch: EpochPart, epoch: int, step: int) -> list[WantedInputs]:
+        """Return the parts in which this process computes its share of a batch."""
+        size = self._at.part_size
+        parts = parts_of(np.arange(len(batch.positions)), self._ranks, size=size)
+        return [
+            Wanted((epoch, step, number, size), partial(self._make, batch.at(places), epoch, step, number))
+            for number, places in enumerate(parts)
+        ]
+
+    def _make(self, part: EpochPart, epoch: int, step: int, number: int) -> tuple[Inputs, torch.Tensor]:
+        """Return what the trained part reads of some samples, and the targets."""
+        labels = torch.from_numpy(self._samples.class_indices[part.positions]).to(self._setting.feed.device)
+        number = number * self._ranks.size + self._ranks.rank
+        return self._frozen(
+            Batch(
+                rows=self._samples.rows[part.positions], class_indices=labels, epoch=epoch, repeats=part.repeats,
+                seed=step_seed(self._setting.seed, epoch=epoch, step=step, part=number),
+            )
+        )  # fmt: skip
+
+    def _losses(self, part: WantedInputs, then: WantedInputs | None) -> torch.Tensor:
         """Return the losses of some samples."""
         started = time.monotonic()
-        labels = torch.from_numpy(self._samples.class_indices[part.positions]).to(self._setting.feed.device)
-        batch = Batch(
-            rows=self._samples.rows[part.positions], class_indices=labels, epoch=epoch, repeats=part.repeats,
-            seed=step_seed(self._setting.seed, epoch=epoch, step=self._at.step, part=number),
-        )  # fmt: skip
-        inputs, targets = self._frozen(batch)
+        inputs, targets = self._ahead.take(part, then=then)
         self._waited += time.monotonic() - started
         return self._loss_of(self._trained(inputs.scans, *inputs.beside), targets)
 

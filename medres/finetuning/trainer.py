@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import closing
 
 import torch
 
@@ -45,7 +46,7 @@ class Trainer(TrainingSetting):
         keep = keep or (lambda state: None)
         echo = ECHO_SECONDS if self.ranks.size > 1 else 0.0
         devices = [self.feed.device] if self.feed.device.type == "cuda" else []
-        with torch.random.fork_rng(devices=devices), stop_requests(echo_seconds=echo) as stop:
+        with closing(loop), torch.random.fork_rng(devices=devices), stop_requests(echo_seconds=echo) as stop:
             epochs = range(loop.epoch, first_epoch + stage.epochs)
             for epoch in self.progress.track(epochs, description=f"{stage.name}: epochs", total=len(epochs)):
                 if loop.should_stop:

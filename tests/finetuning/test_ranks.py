@@ -54,7 +54,7 @@ def _gradient(cohort: Cohort, ranks: Ranks, folder: Path, accumulate: int) -> tu
     loop = _stage_loop(cohort, ranks, folder, accumulate)
     loop._suffix.train()
     loop._waited = 0.0
-    loss = loop._gradient(loop._batches(1)[0], 1)
+    loss = loop._gradient(loop._batches(1)[0], None, 1)
     parameters = loop._model.named_parameters()
     return loss, {name: value.grad.clone() for name, value in parameters if value.grad is not None}
 

@@ -48,9 +48,8 @@ def _samples(cohort: Cohort) -> TrainingSamples:
     )
 
 
-def _train(
-    cohort: Cohort, stage: Stage = FULL, **optimisation: Any
-) -> tuple[ClassificationModel, list[dict[str, Any]]]:
+def train(cohort: Cohort, stage: Stage = FULL, **optimisation: Any) -> tuple[ClassificationModel, list[dict[str, Any]]]:
+    """Train the tiny net on a cohort and return it and the events."""
     events: list[dict[str, Any]] = []
     model = cohort.make_model()
     _trainer(cohort, events, **optimisation).train(model, stage, _samples(cohort), first_epoch=1)
@@ -59,7 +58,7 @@ def _train(
 
 
 def test_it_learns_what_can_be_learnt_and_logs_every_epoch(cohort: Cohort) -> None:
-    _, events = _train(cohort, replace_epochs(8))
+    _, events = train(cohort, replace_epochs(8))
     losses = [event["metrics"]["loss"] for event in events]
     assert [event["epoch"] for event in events] == list(range(1, 9))
     assert losses[-1] < 0.5 * losses[0]
@@ -73,7 +72,7 @@ def replace_epochs(epochs: int) -> Stage:
 
 
 def test_the_same_seed_gives_the_same_weights_bit_for_bit(cohort: Cohort) -> None:
-    first, second = _train(cohort)[0], _train(cohort)[0]
+    first, second = train(cohort)[0], train(cohort)[0]
     for name, tensor in first.state_dict().items():
         assert torch.equal(tensor, second.state_dict()[name]), name
 
@@ -87,7 +86,7 @@ def test_an_epoch_sees_every_scan_once_in_even_batches(cohort: Cohort, monkeypat
         return original(self, rows, seeds=seeds)
 
     monkeypatch.setattr(type(cohort.feed), "inputs", inputs)
-    _train(replace(cohort, plan=cohort.plan.model_copy(update={"batch_size": 13})), replace_epochs(1))
+    train(replace(cohort, plan=cohort.plan.model_copy(update={"batch_size": 13})), replace_epochs(1))
     assert sorted(np.concatenate(seen)) == list(range(40))
     assert {len(rows) for rows in seen} <= {10}
 
@@ -96,7 +95,7 @@ def test_an_epoch_sees_every_scan_once_in_even_batches(cohort: Cohort, monkeypat
 def test_what_lies_before_the_stage_is_bit_identical(cohort: Cohort, train_from: str) -> None:
     stage = FULL.model_copy(update={"train_from": train_from})
     before = cohort.make_model().state_dict()
-    model, _ = _train(cohort, stage)
+    model, _ = train(cohort, stage)
     order = model.stages
     frozen = [name for name in before if order.index(model.stage_of(name)) < order.index(train_from)]
     assert frozen
@@ -106,7 +105,7 @@ def test_what_lies_before_the_stage_is_bit_identical(cohort: Cohort, train_from:
 
 
 def test_without_averaging_the_last_weights_are_kept(cohort: Cohort) -> None:
-    averaged, last = _train(cohort)[0], _train(cohort, ema=False)[0]
+    averaged, last = train(cohort)[0], train(cohort, ema=False)[0]
     assert not torch.equal(averaged.head.weight, last.head.weight)
 
 
