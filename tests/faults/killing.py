@@ -20,7 +20,7 @@ ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
 def finetune_command(data: Path, output: Path, name: str, *more: str) -> list[str]:
-    """Return the command of a run with a solved head, kept activations and three stages."""
+    """Return the command of a run with a solved head, kept activations and five stages after it."""
     return [
         sys.executable, "-m", "medres", "finetune", "--data", str(data), "--arch", ARCH, "--weights", "none",
         "--recipe", "gradual", "--epochs", "6", "--folds", "3", "--output", str(output), "--name", name,

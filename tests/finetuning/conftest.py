@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,3 +85,14 @@ def make_cohort(
 @pytest.fixture
 def cohort(tmp_path: Path) -> Cohort:
     return make_cohort(tmp_path)
+
+
+@pytest.fixture
+def heeded_signals() -> Iterator[None]:
+    """Give signals Python's own handlers: a shell's background job starts with SIGINT ignored, and so stays ignored."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)

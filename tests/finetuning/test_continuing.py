@@ -127,6 +127,7 @@ def _stopped_in_epoch(cohort: Cohort, number: int, epoch: int) -> Cohort:
     return replace(cohort, feed=Feed(**vars(cohort.feed)))
 
 
+@pytest.mark.usefixtures("heeded_signals")
 @pytest.mark.parametrize(("number", "raised"), [(signal.SIGTERM, SystemExit), (signal.SIGINT, KeyboardInterrupt)])
 def test_a_signal_ends_the_step_keeps_its_state_and_leaves(
     cohort: Cohort, tmp_path: Path, number: int, raised: type[BaseException]

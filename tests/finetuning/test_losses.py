@@ -153,7 +153,7 @@ def test_taking_the_offset_of_balanced_sampling_off_restores_the_model_of_all_sc
     assert found.intercept_[0] - plain.intercept_[0] > 1.5  # what would be wrong without
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.integers(1, 200), min_size=2, max_size=6))
 def test_balanced_sampling_and_balanced_weights_add_the_same_while_nothing_is_limited(counts: list[int]) -> None:
     labels = np.repeat(np.arange(len(counts)), counts)

@@ -19,7 +19,7 @@ def _coded(size: int, shape: tuple[int, ...]) -> torch.Tensor:
     return (10.0 ** torch.arange(size, dtype=torch.float64)).view(-1, *[1] * (len(shape) + 1)).expand(-1, 2, *shape)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(SHAPES, st.integers(2, 6), st.integers(0, 10**6), st.floats(0.1, 4.0))
 def test_mixup_mixes_scans_and_labels_in_the_same_shares(
     shape: tuple[int, ...], size: int, seed: int, alpha: float
@@ -32,7 +32,7 @@ def test_mixup_mixes_scans_and_labels_in_the_same_shares(
     torch.testing.assert_close(mixed.targets.sum(dim=1), torch.ones(size))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(SHAPES, st.integers(2, 6), st.integers(0, 10**6), st.floats(0.1, 4.0))
 def test_cutmix_pastes_one_box_and_labels_by_its_volume(
     shape: tuple[int, ...], size: int, seed: int, alpha: float

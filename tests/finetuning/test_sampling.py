@@ -24,7 +24,7 @@ def test_a_shuffled_epoch_is_the_permutation_it_always_was(seed: int, epoch: int
     assert not order.repeats.any()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(COUNTS, st.integers(0, 2**32 - 1), st.integers(1, 1000))
 def test_a_balanced_epoch_has_its_length_its_shares_and_even_repeats(counts: list[int], seed: int, epoch: int) -> None:
     labels, total = _labels(counts), sum(counts)
@@ -53,7 +53,7 @@ def test_shares_are_exact_in_expectation() -> None:
     np.testing.assert_allclose(each[labels == 0], 100 / 3 / 80, atol=0.05)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(COUNTS)
 def test_the_sampled_prior_is_even_but_for_what_would_be_oversampled(counts: list[int]) -> None:
     numbers = np.array(counts)

@@ -9,6 +9,8 @@ import pytest
 
 from medres.finetuning.stopping import stop_requests
 
+pytestmark = pytest.mark.usefixtures("heeded_signals")
+
 
 def _signalled_twice(number: int) -> None:
     with stop_requests() as stop:
@@ -33,3 +35,11 @@ def test_what_a_launcher_passes_on_is_no_second_signal() -> None:
         assert stop.signal == signal.SIGINT
     with pytest.raises(KeyboardInterrupt):
         stop.leave()
+
+
+def test_a_signal_that_the_program_around_ignores_stays_ignored() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # what `nohup` and `command &` in a script start a process with
+    with stop_requests() as stop:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert not stop
+    assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
