@@ -28,4 +28,5 @@ def is_encrypted(error: Exception) -> bool:
         >>> is_encrypted(RuntimeError("File is encrypted")), is_encrypted(NotImplementedError("compression type 97"))
         (True, False)
     """
+    # zipfile has no error of its own for either: it raises a bare RuntimeError where a password is missing
     return isinstance(error, RuntimeError) and not isinstance(error, NotImplementedError)

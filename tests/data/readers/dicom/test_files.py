@@ -278,6 +278,7 @@ def test_a_member_without_a_name_is_read_or_refused():
     assert refusal(empty, read=read_dicom_zip).code == "no-series"
 
 
+# a method that no zipfile knows (its error is a NotImplementedError, told by name), and LZMA with a broken header
 @pytest.mark.parametrize(
     ("method", "said"), [(97, "is a damaged zip file .NotImplementedError"), (14, "is a damaged zip file")]
 )
