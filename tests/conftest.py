@@ -7,10 +7,15 @@ import re
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("DO_NOT_TRACK", "true")
+
+# how long an example takes says how busy the machine is: a test that fails for that is no test
+hypothesis.settings.register_profile("medres", deadline=None)
+hypothesis.settings.load_profile("medres")
 
 _LEFT_OUT = pytest.StashKey[int]()
 

@@ -24,7 +24,7 @@ def covers(groups, parts, num_parts):
     return all(groups.counts[np.asarray(parts) == part][:, present].any(axis=0).all() for part in range(num_parts))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(COUNTS, st.integers(2, 3), st.integers(0, 5))
 def test_every_class_is_in_every_part_whenever_that_is_possible(rows, num_parts, seed):
     if not rows or not any(any(row) for row in rows):

@@ -7,10 +7,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from medres.data.folds import inner_split, make_folds, patient_groups
-from medres.data.sources import load_scans
-from medres.data.survey import survey_scans
 from medres.errors import DataError, UsageError
-from medres.runs.progress import Silent
 from tests.data.making import table_of
 
 # patients as tables have them: ids that look alike stay different people
@@ -69,7 +66,7 @@ def brute_force_groups(table):
 # --- groups
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(COHORTS)
 def test_groups_are_the_connected_components_of_patient_and_hash(rows):
     table = cohort(rows)
@@ -87,7 +84,7 @@ def fewest_groups(table):
     return min(Counter(labels).values())
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(COHORTS, st.integers(2, 6), st.integers(0, 10))
 def test_laws_of_cross_validation(rows, num_folds, seed):
     table = cohort(rows)
@@ -105,7 +102,7 @@ def test_laws_of_cross_validation(rows, num_folds, seed):
     assert_lawful(table, folding, range(len(table)))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(COHORTS, st.randoms(use_true_random=False))
 def test_the_order_of_rows_does_not_matter(rows, shuffler):
     table = cohort(rows)
@@ -200,7 +197,7 @@ def test_one_class_and_unknown_labels():
 # --- a single split
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(COHORTS, st.integers(0, 5))
 def test_laws_of_a_single_split(rows, seed):
     table = cohort(rows)
@@ -285,7 +282,7 @@ def test_only_train_is_no_split():
     assert_lawful(table, make_folds(table, num_folds=5, seed=0), range(40))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.data(), st.sampled_from([None, 1, 2]), st.sampled_from(["train val test", "train test", "train val"]))
 def test_copies_of_scored_scans_never_train(data, num_folds, splits):
     names = splits.split()
@@ -370,7 +367,7 @@ def test_a_scored_split_without_a_class_is_said():
 # --- inner split
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(COHORTS, st.integers(0, 5), st.sampled_from([0.1, 0.2, 0.5]))
 def test_laws_of_the_inner_split(rows, seed, fraction):
     table = cohort(rows)
@@ -401,8 +398,8 @@ def test_the_inner_split_keeps_its_fraction():
 
 @pytest.mark.real
 @pytest.mark.parametrize("num_folds", [5, 10])
-def test_real_lesions_no_exam_in_two_folds(real_data, num_folds):
-    table = load_scans(real_data / "lidc_nodule_slices", unit_column="lesion_id")
+def test_real_lesions_no_exam_in_two_folds(lesion_slices, num_folds):
+    table = lesion_slices
     folding = make_folds(table, num_folds=num_folds, seed=0)
     assert_lawful(table, folding, range(5043))
     for fold in folding.folds:
@@ -412,8 +409,8 @@ def test_real_lesions_no_exam_in_two_folds(real_data, num_folds):
 
 
 @pytest.mark.real
-def test_real_copies_stay_on_one_side(real_data):
-    table = survey_scans(load_scans(real_data / "brain_mri_tumor"), progress=Silent()).table
+def test_real_copies_stay_on_one_side(brain_survey):
+    table = brain_survey.table
     by_hash = len({scan.content_hash for scan in table})
     by_look = len({scan.alike or scan.sample_id for scan in table})
     # 25 pixel-identical copies; 23 more are the same picture in another size or tone, or its neighbour in the same head

@@ -10,9 +10,6 @@ from hypothesis import strategies as st
 from medres.data import near_duplicates
 from medres.data.near_duplicates import _Comparison, _unit_vectors, find_near_duplicates
 from medres.data.perceptual import NUM_FREQUENCIES
-from medres.data.sources import load_scans
-from medres.data.survey import survey_scans
-from medres.runs.progress import Silent
 from tests.data.copies import COPIES, looks
 from tests.data.test_perceptual import picture
 
@@ -71,7 +68,7 @@ def test_every_turn_is_found_and_nothing_else(dims):
 # --- groups
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.lists(st.integers(0, 30), min_size=25, max_size=60), st.integers(16, 60), st.randoms(use_true_random=False))
 def test_groups_are_those_of_the_pictures_for_any_order_and_any_tiles(pictures, tile, shuffler):
     # 80 others, so that no picture is in a fifth of the scans
@@ -161,8 +158,8 @@ def _hashes_of(shape):
 
 
 @pytest.mark.real
-def test_real_copies_are_found(real_data):
-    table = survey_scans(load_scans(real_data / "brain_mri_tumor"), progress=Silent()).table
+def test_real_copies_are_found(brain_survey):
+    table = brain_survey.table
     groups = {scan.sample_id: scan.alike for scan in table}
     identical = [
         (one.sample_id, other.sample_id)

@@ -127,7 +127,7 @@ def test_how_the_file_lies_does_not_matter() -> None:
     assert tried == 5 * 48
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     center=st.tuples(*[st.floats(-0.4, size - 0.6) for size in SHAPE]), size=st.tuples(*[st.floats(0.1, 60)] * 3),
     degrees=st.floats(-25, 25), data=st.data(),

@@ -368,8 +368,8 @@ def test_findings_are_written_errors_first(tmp_path):
 
 
 @pytest.mark.real
-def test_real_copies(real_data):
-    survey = surveyed(real_data / "brain_mri_tumor")
+def test_real_copies(brain_survey):
+    survey = brain_survey
     hashes = Counter(scan.content_hash for scan in survey.table)
     assert sum(count - 1 for count in hashes.values()) == 25
     [copies] = [group for group in summarise(survey.findings) if group.code == "identical-scans"]
@@ -381,8 +381,8 @@ def test_real_copies(real_data):
 
 
 @pytest.mark.real
-def test_real_patients_with_both_classes(real_data):
-    table = load_scans(real_data / "lidc_nodule_slices")
+def test_real_patients_with_both_classes(lesion_slices):
+    table = lesion_slices
     labels: dict[str, set[str]] = {}
     for scan in table:
         labels.setdefault(scan.patient_id, set()).add(scan.label)

@@ -164,7 +164,7 @@ def test_each_scan_is_decided_at_the_operating_point_of_its_own_model() -> None:
     assert counts == metrics.confusion_matrix(made.class_indices, decided).tolist()
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.integers(0, 10_000), st.sampled_from([2, 3]))
 def test_the_order_of_rows_does_not_matter(seed: int, num_classes: int) -> None:
     made = make(num_patients=20, num_classes=num_classes, seed=seed)
@@ -178,7 +178,7 @@ def test_the_order_of_rows_does_not_matter(seed: int, num_classes: int) -> None:
             assert second[name][key] == pytest.approx(score[key], abs=1e-9), (name, key)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.integers(0, 10_000))
 def test_swapping_two_classes_swaps_sensitivity_and_specificity(seed: int) -> None:
     made = make(num_patients=20, seed=seed)
@@ -190,7 +190,7 @@ def test_swapping_two_classes_swaps_sensitivity_and_specificity(seed: int) -> No
             assert second[mirrored][key] == pytest.approx(first[name][key], abs=1e-9), (name, key)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.integers(0, 10_000), st.floats(0.3, 4))
 def test_a_temperature_does_not_move_auroc(seed: int, temperature: float) -> None:
     made = make(num_patients=20, seed=seed)

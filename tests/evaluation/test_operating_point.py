@@ -52,7 +52,7 @@ def test_equal_priors_decide_for_the_most_probable(num_classes: int) -> None:
     np.testing.assert_array_equal(decided, probabilities.argmax(axis=1))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(counts, st.integers(0, 1000))
 def test_naming_the_classes_in_another_order_changes_nothing(sizes: list[int], seed: int) -> None:
     probabilities = _probabilities(len(sizes), seed=seed, size=50)
@@ -62,7 +62,7 @@ def test_naming_the_classes_in_another_order_changes_nothing(sizes: list[int], s
     np.testing.assert_array_equal(order[renamed], decided)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(counts, st.integers(0, 1000))
 def test_a_rarer_class_is_never_decided_less_often(sizes: list[int], seed: int) -> None:
     probabilities = _probabilities(len(sizes), seed=seed, size=100)

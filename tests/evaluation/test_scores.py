@@ -150,7 +150,7 @@ def _value(score: Callable[..., WeightedScore], values: Any, positive: Any) -> f
     return float(score(values, positive)(np.ones((1, len(values))))[0])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(samples, st.randoms(use_true_random=False))
 def test_the_order_of_rows_does_not_matter(rows: list[tuple[int, bool]], random: Any) -> None:
     shuffled = list(rows)
@@ -163,7 +163,7 @@ def test_the_order_of_rows_does_not_matter(rows: list[tuple[int, bool]], random:
         assert first == pytest.approx(second, abs=1e-12)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(samples)
 def test_only_ranks_matter(rows: list[tuple[int, bool]]) -> None:
     values, positive = np.array([float(value) for value, _ in rows]), np.array([flag for _, flag in rows])
@@ -173,7 +173,7 @@ def test_only_ranks_matter(rows: list[tuple[int, bool]]) -> None:
         assert 0 < plain <= 1 or score is auroc
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(samples)
 def test_swapping_the_labels_mirrors_auroc(rows: list[tuple[int, bool]]) -> None:
     values, positive = np.array([float(value) for value, _ in rows]), np.array([flag for _, flag in rows])
@@ -181,7 +181,7 @@ def test_swapping_the_labels_mirrors_auroc(rows: list[tuple[int, bool]]) -> None
     assert _value(auroc, -values, ~positive) == pytest.approx(_value(auroc, values, positive), abs=1e-12)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(samples)
 def test_auroc_is_the_share_of_pairs_that_are_ranked_right(rows: list[tuple[int, bool]]) -> None:
     above = [value for value, flag in rows if flag]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
+import runpy
 import shlex
-import subprocess
 import sys
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from medres.data.phantoms import write_phantoms
 from medres.errors import WeightsError
 from medres.runs.progress import Silent
 from medres.workflows.finetuning import run_finetune
-from tests.integration.conftest import ARCH
+from tests.integration.conftest import ARCH, inside
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
@@ -51,17 +51,19 @@ def test_a_recipe_file_runs(name: str, spatial_dims: int, arch: str, tmp_path: P
         assert run.plan.in_channels == 3
 
 
-def test_the_pipeline_registers_a_model(phantoms: Path, tmp_path: Path) -> None:
+def test_the_pipeline_registers_a_model(
+    phantoms: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     program = ROOT / "pipelines" / "finetune_and_register.py"
     assert len(program.read_text().splitlines()) <= 80
-    line = [sys.executable, str(program), str(phantoms), "--arch", ARCH, "--weights", "none", "--name", "phantoms",
-            "--epochs", "1", "--output", str(tmp_path)]  # fmt: skip
-    done = subprocess.run([*line, "--least-auroc", "0"], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "registered models:/phantoms@candidate" in done.stdout
-    done = subprocess.run([*line, "--least-auroc", "1.1"], capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    assert "not registered" in done.stdout
+    line = [str(program), str(phantoms), "--arch", ARCH, "--weights", "none", "--name", "phantoms", "--epochs", "1",
+            "--output", str(tmp_path)]  # fmt: skip
+    for least, code, said in [("0", 0, "registered models:/phantoms@candidate"), ("1.1", 1, "not registered")]:
+        monkeypatch.setattr(sys, "argv", [*line, "--least-auroc", least])
+        with pytest.raises(SystemExit) as ended:
+            runpy.run_path(str(program), run_name="__main__")
+        assert ended.value.code == code
+        assert said in capsys.readouterr().out
 
 
 def _commands(text: str) -> list[str]:
@@ -69,19 +71,22 @@ def _commands(text: str) -> list[str]:
     return [line for block in blocks for line in block.strip().splitlines() if line.startswith("medres ")]
 
 
-def test_the_commands_and_the_snippet_of_the_tutorial_run(tmp_path: Path) -> None:
+def test_the_commands_and_the_snippet_of_the_tutorial_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     commands = _commands(TUTORIAL)
     assert [command.split()[1] for command in commands] == ["phantoms", "finetune", "phantoms", "predict", "predict"]
     for command in commands:
         line = shlex.split(command)[1:] + shlex.split(SMALLER.get(command.split()[1], ""))
-        done = subprocess.run([sys.executable, "-m", "medres", *line], cwd=tmp_path, capture_output=True, text=True)
-        assert done.returncode == 0, f"{command}\n{done.stderr}"
+        done = inside(*line)
+        assert done.exit_code == 0, f"{command}\n{done.output}"
     assert "training" in (tmp_path / "known.csv").read_text()
     snippet = re.findall(r"```python\n(.*?)```", TUTORIAL, flags=re.DOTALL)
     assert len(snippet) == 1
-    done = subprocess.run([sys.executable, "-c", snippet[0]], cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("AUROC ")
+    capsys.readouterr()
+    exec(compile(snippet[0], "snippet", "exec"), {})  # a page of this project, as its reader runs it
+    assert capsys.readouterr().out.startswith("AUROC ")
 
 
 def test_without_internet_the_page_on_weights_is_what_happens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

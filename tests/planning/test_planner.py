@@ -35,7 +35,7 @@ def plan_of(found: Fingerprint, *, machine=CPU, pretrained=False, wishes=None, s
 
 
 @pytest.mark.parametrize("dims", [2, 3])
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(data=st.data())
 def test_every_fingerprint_has_a_valid_plan(dims: int, data: st.DataObject) -> None:
     found = data.draw(examples.any_fingerprint(dims))
@@ -60,7 +60,7 @@ def test_every_fingerprint_has_a_valid_plan(dims: int, data: st.DataObject) -> N
     assert len(plan.augmentation.flip_axes) <= 1
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(found=examples.any_fingerprint(3), facts=examples.any_backbone(3), machine=examples.any_machine)
 def test_95_percent_of_the_scans_fit_wherever_spacings_are_known(found, facts, machine) -> None:
     plan = make_plan(found, backbone=facts, machine=machine, num_training_scans=50)

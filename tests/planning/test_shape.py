@@ -12,7 +12,7 @@ from medres.planning.shape import QUANTUM, fit_shape
 lengths = st.lists(st.floats(1, 2000), min_size=2, max_size=3)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(data=st.data(), lengths=lengths, budget=st.integers(0, 10**7))
 def test_the_laws_of_a_shape(data: st.DataObject, lengths: list[float], budget: int) -> None:
     limits = [data.draw(st.integers(1, 2000)) for _ in lengths]
@@ -24,7 +24,7 @@ def test_the_laws_of_a_shape(data: st.DataObject, lengths: list[float], budget: 
     assert math.prod(shape) <= max(budget, math.prod(least))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(lengths=lengths, budget=st.integers(64**3, 10**7))
 @example(lengths=[1974.0, 1974.0, 1973.5], budget=373438)
 def test_a_longer_axis_is_never_shorter(lengths: list[float], budget: int) -> None:

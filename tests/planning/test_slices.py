@@ -136,7 +136,7 @@ def test_a_given_plan_of_slices_is_checked() -> None:
         check_plan(plan, fingerprint=fingerprint(examples.pictures()), backbone=backbone(2))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(any_fingerprint(3), any_backbone(2), any_machine, st.sampled_from((None, 1, 3)))
 def test_any_volumes_can_be_planned_as_slices(found: Any, net: Any, machine: Any, neighbours: Any) -> None:
     plan = make_plan(

@@ -173,7 +173,7 @@ def test_an_edited_plan_of_slices_has_no_stem() -> None:
 # --- costs
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(facts=examples.any_backbone(3), data=st.data())
 def test_a_denser_stem_is_never_cheaper(facts: BackboneFacts, data: st.DataObject) -> None:
     facts = facts.model_copy(update={"stem_stride": ORDINARY, "total_stride": 32})

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import SimpleITK
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
@@ -28,7 +28,6 @@ def scan_geometries(draw: st.DrawFn) -> Geometry:
 
 
 @given(scan_geometries(), st.tuples(*[st.floats(-80, 80)] * 3))
-@settings(deadline=None)
 def test_a_point_lies_at_one_place_through_both_grids(geometry: Geometry, point: tuple[float, float, float]) -> None:
     prepared = np.array([*point, 1.0])
     turned = [axis.offset + axis.scale * p for axis, p in zip(geometry.axis_maps, point, strict=True)]
@@ -42,7 +41,6 @@ def test_a_point_lies_at_one_place_through_both_grids(geometry: Geometry, point:
 
 
 @given(scan_geometries())
-@settings(deadline=None)
 def test_the_prepared_axes_grow_as_the_plan_says(geometry: Geometry) -> None:
     assert geometry.affine is not None
     assert geometry.orientation is not None
@@ -53,7 +51,6 @@ def test_the_prepared_axes_grow_as_the_plan_says(geometry: Geometry) -> None:
 
 
 @given(scan_geometries())
-@settings(deadline=None)
 def test_turning_and_restoring_is_the_identity(geometry: Geometry) -> None:
     voxels = np.arange(np.prod(geometry.source_shape)).reshape(1, *geometry.source_shape)
     turned = geometry.reorient(voxels)

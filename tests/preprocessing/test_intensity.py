@@ -40,7 +40,7 @@ def test_hu_are_rounded_and_kept_in_the_range_of_int16() -> None:
 
 
 @given(st.integers(0, 2**32 - 1), st.floats(0.01, 1e4), st.floats(-1e4, 1e4))
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 def test_zscore_does_not_see_the_units_of_a_scan(seed: int, gain: float, shift: float) -> None:
     scheme = make_scheme(Intensity(scheme="robust_zscore"))
     rng = np.random.default_rng(seed)

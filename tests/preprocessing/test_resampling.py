@@ -75,7 +75,6 @@ def test_whole_steps_move_voxels_without_changing_them() -> None:
 
 
 @given(axis_maps())
-@settings(deadline=None)
 def test_rows_of_the_weights_sum_to_one_and_none_is_negative(axis: AxisMap) -> None:
     weights = axis_weights(axis)
     assert np.all(weights.matrix >= 0)
@@ -83,7 +82,6 @@ def test_rows_of_the_weights_sum_to_one_and_none_is_negative(axis: AxisMap) -> N
 
 
 @given(axis_maps(), axis_maps(), st.floats(-1000, 1000))
-@settings(deadline=None)
 def test_a_constant_stays_constant_and_values_stay_in_range(first: AxisMap, second: AxisMap, value: float) -> None:
     voxels = np.full((1, first.in_size, second.in_size), value)
     assert np.allclose(resample_axes(voxels, [first, second], fill=value), value, rtol=1e-5)
@@ -94,7 +92,6 @@ def test_a_constant_stays_constant_and_values_stay_in_range(first: AxisMap, seco
 
 
 @given(axis_maps())
-@settings(deadline=None)
 def test_a_ramp_stays_a_ramp_away_from_the_border(axis: AxisMap) -> None:
     ramp = np.arange(axis.in_size, dtype=np.float32)[None]
     positions = axis.positions()
@@ -106,7 +103,7 @@ def test_a_ramp_stays_a_ramp_away_from_the_border(axis: AxisMap) -> None:
 
 
 @given(st.integers(0, 2**32 - 1))
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 def test_mirroring_commutes_with_resampling(seed: int) -> None:
     rng = np.random.default_rng(seed)
     voxels = rng.normal(size=(1, 13, 9)).astype(np.float32)
@@ -158,7 +155,6 @@ def test_a_field_of_view_beside_the_scan_holds_fill_alone() -> None:
 
 
 @given(axis_maps())
-@settings(deadline=None)
 def test_the_inverse_leads_back(axis: AxisMap) -> None:
     there_and_back = axis.inverse().offset + axis.inverse().scale * axis.positions()
     assert np.allclose(there_and_back, np.arange(axis.out_size), atol=1e-6)

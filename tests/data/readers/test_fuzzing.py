@@ -121,7 +121,7 @@ def test_damage_gives_a_scan_or_one_kind_of_error(name: str) -> None:
 def test_damage_to_either_of_two_files(tmp_path: Path, kind: str) -> None:
     files, outcomes = pair(kind), {"read": 0, "refused": 0}
 
-    @settings(max_examples=60, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=60, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
     @given(which=st.integers(0, 1), damage=_DAMAGE)
     def check(which: int, damage: tuple[bool, list[tuple[str, float, int]]]) -> None:
         for index, (name, content) in enumerate(files.items()):

@@ -366,7 +366,7 @@ def test_several_sequences_need_a_table(folder_of_patients):
 # --- laws
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=15, suppress_health_check=list(HealthCheck))
 @given(seed=st.integers(0, 10_000), flat_folder=st.booleans())
 def test_two_patients_are_never_one_scan(tmp_path_factory, seed, flat_folder):
     """Random trees: every file is in one study, and every study is of one patient and one class."""

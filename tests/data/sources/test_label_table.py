@@ -319,8 +319,8 @@ def test_labels_that_do_not_exist(root, tmp_path):
 
 
 @pytest.mark.real
-def test_real_slices(real_data):
-    found = load_scans(real_data / "lidc_nodule_slices", unit_column="lesion_id")
+def test_real_slices(lesion_slices):
+    found = lesion_slices
     assert (len(found), found.num_patients, len({scan.unit for scan in found})) == (5043, 494, 882)
     both = {scan.patient_id for scan in found if scan.label == "benign"} & {
         scan.patient_id for scan in found if scan.label == "malignant"
