@@ -77,8 +77,11 @@ def atomic_write_json(path: Path, document: Any) -> None:
 
 
 def sweep_parts(folder: Path) -> int:
-    """Remove what killed writers left below ``folder`` (files and folders) and return how many that was."""
-    orphans = list(folder.rglob(f"{PART_PREFIX}*"))
+    """Remove what killed writers left in ``folder`` (files and folders) and return how many that was.
+
+    Folders below are left alone: another process may be writing there. Who holds the lock of a folder sweeps it.
+    """
+    orphans = list(folder.glob(f"{PART_PREFIX}*"))
     for orphan in orphans:
         if orphan.is_dir():
             shutil.rmtree(orphan)

@@ -129,15 +129,24 @@ def new_run_folder(output: Path, name: str) -> RunFolder:
     Raises:
         OutputError: The name is unusable, the folder exists with content, or it cannot be written.
     """
-    if not _NAME.fullmatch(name):
-        raise OutputError(
-            f"The run name {name!r} is not usable as a folder name.",
-            fix="Use at most 100 letters, digits, '.', '_' and '-', a letter or digit first: --name ct-nodules.",
-        )
-    folder = RunFolder(output / name)
+    folder = RunFolder(output / require_run_name(name))
     if folder.path.is_dir() and any(folder.path.iterdir()):
         raise OutputError(
             f"{folder.path} already holds a run.", fix="Give another --name or --output; nothing was overwritten."
         )
     require_writable(folder.path)
     return folder
+
+
+def require_run_name(name: str) -> str:
+    """Return a run's name, which is that of its folder.
+
+    Raises:
+        OutputError: It is unusable.
+    """
+    if not _NAME.fullmatch(name):
+        raise OutputError(
+            f"The run name {name!r} is not usable as a folder name.",
+            fix="Use at most 100 letters, digits, '.', '_' and '-', a letter or digit first: --name ct-nodules.",
+        )
+    return name

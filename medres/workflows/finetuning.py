@@ -17,8 +17,9 @@ from medres.finetuning.outcomes import FoldOutcome
 from medres.finetuning.ranks import Ranks, joined_ranks
 from medres.models.names import require_arch
 from medres.reporting.result import Run
+from medres.runs.atomic import require_writable
 from medres.runs.events import read_events
-from medres.runs.folder import RunFolder, new_run_folder
+from medres.runs.folder import RunFolder, new_run_folder, require_run_name
 from medres.runs.progress import Progress, Silent
 from medres.workflows.job import Job, held, prepare_job, read_config, reopen_job
 from medres.workflows.mirroring import mirrored
@@ -233,15 +234,16 @@ def _take_over_folds(job: Job) -> None:
 
 def _joined(config: FinetuneConfig, progress: Progress, ranks: Ranks) -> Job:
     """Return the run that all jobs of it share: prepared by the first of them, while the others wait."""
-    path = config.output / str(config.name)
-    path.mkdir(parents=True, exist_ok=True)
-    with FileLock(config.output / f".{config.name}.lock"):
+    name = require_run_name(str(config.name))
+    path = config.output / name
+    require_writable(config.output)
+    with FileLock(config.output / f".{name}.lock"):
         folder = RunFolder(path.resolve())
         if folder.identity.is_file():
             _, known = read_config(path)
             _require_same_request(config, known, folder)
             return reopen_job(folder, known, progress, ranks)
-        begun = folder if folder.config.is_file() else new_run_folder(config.output, path.name)
+        begun = folder if folder.config.is_file() else new_run_folder(config.output, name)
         return prepare_job(config, begun, progress, ranks)
 
 

@@ -31,7 +31,7 @@ from medres.finetuning.scoring import flat_scores, score_run
 from medres.finetuning.trainer import Trainer
 from medres.models.names import require_arch
 from medres.reporting.report import write_report
-from medres.runs.atomic import atomic_write_json, require_writable, sweep_parts
+from medres.runs.atomic import atomic_write_json, explained_os_errors, require_writable, sweep_parts
 from medres.runs.documents import Document, digest_of
 from medres.runs.events import EventLog, read_events
 from medres.runs.folder import RunFolder
@@ -265,7 +265,6 @@ def reopen_job(folder: RunFolder, config: FinetuneConfig, progress: Progress, ra
     Raises:
         TrainingError: Data, plan or weights are not those that it began with.
     """
-    sweep_parts(folder.path)
     if not folder.identity.is_file():
         return prepare_job(config, folder, progress, ranks)  # it ended before anything was decided
     known = RunIdentity.read(folder.identity)
@@ -305,20 +304,22 @@ def read_config(run: Path) -> tuple[RunFolder, FinetuneConfig]:
 
 @contextmanager
 def held(path: Path, *, what: str) -> Iterator[None]:
-    """Hold a file lock, or refuse where another process holds it.
+    """Hold the lock of a folder and sweep what killed writers left in it, or refuse where another process holds it.
 
     Raises:
-        OutputError: Another process is at work.
+        OutputError: Another process is at work, or the folder cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path)
+    with explained_os_errors(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise OutputError(
+                f"Another process is at work on {what}.", fix="Wait for it to end, or stop it first."
+            ) from None
     try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise OutputError(
-            f"Another process is at work on {what}.", fix="Wait for it to end, or stop it first."
-        ) from None
-    try:
+        sweep_parts(path.parent)
         yield
     finally:
         lock.release()
