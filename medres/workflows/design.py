@@ -10,6 +10,7 @@ import torch
 
 from medres.config import FinetuneConfig
 from medres.data.sample import sample_key
+from medres.finetuning.compiling import require_compiler
 from medres.finetuning.feed import Feed, Rows
 from medres.finetuning.inference import memory_format
 from medres.finetuning.machine import choose_device, machine_facts
@@ -98,7 +99,7 @@ def make_design(config: FinetuneConfig, study: Study, folder: RunFolder, progres
         check_plan(given, fingerprint=study.fingerprint, backbone=backbone)
     plan = given or _make_plan(config, study, backbone, device, arch_dims)
     recipe, why, stages = _choose_stages(config, device, pretrained=weights is not None)
-    _check_optimisation(config, plan, stages)
+    _check_optimisation(config, plan, stages, device)
     progress.note(_summary(plan, folder))
     loading = _loading(config, plan, weights)
     progress.note(f"weights: {loading.summary()}")
@@ -168,8 +169,10 @@ def _make_plan(
     )
 
 
-def _check_optimisation(config: FinetuneConfig, plan: Plan, stages: Sequence[Stage]) -> None:
-    """Refuse what cannot be done with these scans or this network, before anything is prepared."""
+def _check_optimisation(config: FinetuneConfig, plan: Plan, stages: Sequence[Stage], device: torch.device) -> None:
+    """Refuse what cannot be done with these scans, this network or this machine, before anything is prepared."""
+    if config.optimisation.compile:
+        require_compiler(device)
     for stage in stages:
         check_mixing(config.optimisation, views=planned_views(stage, config.optimisation), slicewise=plan.slicewise)
     views_of(plan, tta=config.optimisation.tta)
