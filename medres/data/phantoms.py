@@ -38,6 +38,9 @@ PhantomModality = Literal["CT", "MR"]
 #: Field of view in mm: left-right and front-back, head-feet.
 _FIELD_OF_VIEW = {"CT": (380.0, 330.0), "MR": (220.0, 220.0)}
 
+#: With 15 % for the scanner just below 20 mm, which the check of the data refuses: fewer voxels show less of the body.
+_LARGEST_VOXEL_MM = 17.0
+
 #: How the files' axes lie in the patient: what scanners and converters write, axial and one sagittal.
 _ORIENTATIONS = ("LPS", "RAS", "LAS", "RPI", "PSR")
 
@@ -196,9 +199,9 @@ def _check(*, num_classes: int, patients: int, size: int, signal: float, scans_p
 
 def _draw_spacing(rng: np.random.Generator, modality: PhantomModality, size: int) -> tuple[float, float, float]:
     """Return the size of a voxel along x, y and z; scanners differ by up to 20 %."""
-    in_plane, along_body = _FIELD_OF_VIEW[modality]
-    pixel = in_plane / size * rng.uniform(0.95, 1.1)
-    return pixel, pixel, along_body / size * rng.uniform(0.95, 1.15)
+    in_plane, along_body = (min(length / size, _LARGEST_VOXEL_MM) for length in _FIELD_OF_VIEW[modality])
+    pixel = in_plane * rng.uniform(0.95, 1.1)
+    return pixel, pixel, along_body * rng.uniform(0.95, 1.15)
 
 
 def _volume_axes(

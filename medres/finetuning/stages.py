@@ -46,6 +46,12 @@ class Stage(Document):
     def _check(self) -> Self:
         if self.solver == "lbfgs" and self.train_from != "head":
             raise ValueError(f"solver lbfgs solves a linear head: train_from must be head; got {self.train_from!r}")
+        if self.solver == "lbfgs" and self.views:
+            raise ValueError(f"views is {self.views}, but a solved head takes optimisation.head_views: views must be 0")
+        if self.solver == "sgd" and self.warmup_epochs > self.epochs:
+            raise ValueError(
+                f"warmup_epochs is {self.warmup_epochs:g}, more than the {self.epochs} epochs of the stage"
+            )
         if self.views and self.train_from == "stem":
             raise ValueError(f"views is {self.views}, but nothing lies before the stem: views must be 0")
         return self

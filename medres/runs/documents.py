@@ -101,6 +101,9 @@ def read_yaml(path: Path) -> Any:
 def _explain(error: pydantic.ValidationError, source: str) -> tuple[str]:
     lines = []
     for item in error.errors():
+        # a list whose items are at fault counts as empty, too: that is not said of it
+        if item["type"] == "too_short" and any(len(other["loc"]) > len(item["loc"]) for other in error.errors()):
+            continue
         key = ".".join(str(part) for part in item["loc"]) or "(whole document)"
         # a rule between keys names their values itself
         silent = item["type"] in ("missing", "extra_forbidden") or isinstance(item["input"], dict)

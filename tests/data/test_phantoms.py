@@ -20,7 +20,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from medres.data.phantoms import Phantom, class_names, phantom, write_phantoms
+from medres.data.sources import load_scans
+from medres.data.survey import survey_scans
 from medres.errors import UsageError
+from medres.runs.progress import Silent
 
 Modality = Literal["CT", "MR"]
 MODALITIES: tuple[Modality, ...] = ("CT", "MR")
@@ -97,6 +100,13 @@ def test_volumes_are_int16_and_know_where_they_lie(tmp_path: Path) -> None:
         # the middle of the volume is the origin
         middle = image.affine @ [*(np.array(image.shape) - 1) / 2, 1]
         np.testing.assert_allclose(middle[:3], 0, atol=1e-3)
+
+
+@pytest.mark.parametrize("modality", ["CT", "MR"])
+def test_the_smallest_volumes_pass_the_check_of_the_data(tmp_path: Path, modality: Modality) -> None:
+    write_phantoms(tmp_path, modality=modality, num_scans=6, size=16)
+    found = survey_scans(load_scans(tmp_path), progress=Silent()).findings
+    assert [finding.code for finding in found if finding.severity == "error"] == []
 
 
 def test_pictures_are_8_bit_grey(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import get_args
 import pytest
 
 from medres.errors import ConfigError
-from medres.finetuning.recipes import RecipeName, build_recipe, choose_recipe
+from medres.finetuning.recipes import RecipeName, build_recipe, check_stages, choose_recipe
 
 NAMES = [name for name in get_args(RecipeName) if name != "auto"]
 ORDER = ("stem", "layer1", "layer2", "layer3", "layer4", "head")
@@ -43,3 +43,24 @@ def test_auto_depends_on_the_weights_and_says_why() -> None:
 def test_an_unknown_recipe_is_refused_with_the_names() -> None:
     with pytest.raises(ConfigError, match=r"'lpft' is unknown.*lp-ft"):
         choose_recipe("lpft", pretrained=True)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"solver": "lbfgs", "views": 3}, "a solved head takes optimisation.head_views"),
+        ({"epochs": 1, "warmup_epochs": 50}, "warmup_epochs is 50, more than the 1 epochs of the stage"),
+        ({"train_from": "stem", "views": 3}, "nothing lies before the stem"),
+        ({"learning_rate": 1}, "learning_rate: unknown key"),
+    ],
+)
+def test_a_stage_that_cannot_be_is_told_in_one_sentence(change: dict[str, object], said: str) -> None:
+    stage = {"name": "a", "train_from": "head", "epochs": 2, "lr": 1e-3}
+    with pytest.raises(ConfigError, match=said) as caught:
+        check_stages([{**stage, **change}], source="my.yaml")
+    assert caught.value.problem.count("stages") == 1  # nothing is said of the list as a whole
+
+
+def test_a_recipe_without_stages_is_refused() -> None:
+    with pytest.raises(ConfigError, match="at least 1 item"):
+        check_stages([], source="my.yaml")
