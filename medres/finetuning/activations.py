@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,7 @@ class Activations:
     def _arrays(self, keys: Sequence[str]) -> list[npt.NDArray[Any]]:
         if self.held:
             return [self.held[key] for key in keys]
+        mark_used(self.cache)
         return self.cache.read_each(keys)
 
 
@@ -80,13 +82,20 @@ def view_of(keys: Sequence[str], *, epoch: int, views: int, seed: int, repeats: 
 
 
 def sweep_unused(folder: Path, *, older_than_seconds: float = UNUSED_SECONDS) -> int:
-    """Remove activations that nobody has read for a while and return how many folders that were."""
+    """Remove activations that nobody has written or read for a while and return how many folders that were."""
     now, removed = time.time(), 0
-    for mark in folder.glob(f"*/{USED_MARK}"):
-        if now - mark.stat().st_mtime > older_than_seconds:
-            shutil.rmtree(mark.parent, ignore_errors=True)
+    for kept in folder.glob("*/"):
+        mark = kept / USED_MARK  # none where the process was killed before all were there
+        if now - (mark if mark.is_file() else kept).stat().st_mtime > older_than_seconds:
+            shutil.rmtree(kept, ignore_errors=True)
             removed += 1
     return removed
+
+
+def mark_used(cache: PackedCache) -> None:
+    """Note that kept activations are in use now; where nothing is kept there is nothing to note."""
+    with suppress(FileNotFoundError):
+        (cache.folder / USED_MARK).touch()
 
 
 def view_key(key: str, view: int) -> str:

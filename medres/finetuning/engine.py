@@ -109,7 +109,7 @@ def _of_several(device: torch.device, precision: str, world: World) -> Fabric:
 
 
 def renewed(fabric: Fabric) -> Fabric:
-    """Return the engine as it was made: what fp16 found to be a scale in one fold is not known in the next."""
+    """Return the engine as it was made: what fp16 found to be a scale in one stage is not known in the next."""
     precision: Any = fabric.strategy.precision
     if getattr(precision, "scaler", None) is not None:
         precision.scaler = torch.amp.GradScaler(device=precision.device)

@@ -24,7 +24,7 @@ import torch
 from torch import nn
 
 from medres.errors import TrainingError
-from medres.finetuning.activations import USED_MARK, Activations, sweep_unused, view_key
+from medres.finetuning.activations import Activations, mark_used, sweep_unused, view_key
 from medres.finetuning.feed import Feed, Rows
 from medres.finetuning.inference import eval_mode, fp32_arithmetic, laid_out
 from medres.finetuning.ranks import ALONE, Ranks
@@ -95,30 +95,27 @@ class PrefixCache:
             OutputError: The disk is full or cannot be written.
         """
         prefix, _ = model.split_at(cut)
-        num_rows = sum(len(rows) for rows in groups)
         probe = self._run(prefix, self._wanted(groups[0][:1], 1), exact)[0]
         kept = np.float32 if exact or cut == "head" or self.storage == "single" else np.float16
-        needed = self._row_size(probe) * np.dtype(kept).itemsize * num_rows * views
-        refusal = self.ranks.first(lambda: self._no_room(needed))
+        kind = _Kind(cut, exact, np.dtype(kept), drawn=self.augment and views > 1)
+        cache = self._cache(model, prefix, kind, probe)
+        batches = [batch for rows in groups for batch in self._batches(rows, views)]
+        refusal = self.ranks.first(lambda: self._no_room(cache, batches))
         if refusal:
             return refusal
-        kind = _Kind(cut, exact, np.dtype(kept), drawn=self.augment and views > 1)
         try:
-            return self._filled(model, prefix, kind, probe, groups, views)
+            return self._filled(cache, prefix, batches, kind)
         except _OverflowError:
             self.on_event("activations_in_fp32", cut=cut, largest_half=_LARGEST_HALF)
             return replace(self, storage="single").open(model, cut, groups=groups, views=views, exact=exact)
 
     def _filled(
-        self, model: ClassificationModel, prefix: nn.Module, kind: _Kind, probe: npt.NDArray[Any],
-        groups: Sequence[Rows], views: int,
-    ) -> Activations:  # fmt: skip
-        cache = self._cache(model, prefix, kind, probe)
-        batches = [batch for rows in groups for batch in self._batches(rows, views)]
+        self, cache: PackedCache, prefix: nn.Module, batches: Sequence[Sequence[_Wanted]], kind: _Kind
+    ) -> Activations:
         self._fill(cache, prefix, batches, kind)
         if self.ranks.is_first:
-            (cache.folder / USED_MARK).touch()
-        keys = [item.key for batch in batches for item in batch]
+            mark_used(cache)
+        keys = _keys(batches)
         in_memory = len(keys) * cache.row_bytes <= _HELD_BYTES
         return Activations(
             feed=self.feed, cache=cache, slicewise=self.plan.slicewise,
@@ -148,7 +145,7 @@ class PrefixCache:
         )  # fmt: skip
 
     def _fill(self, cache: PackedCache, prefix: nn.Module, batches: Sequence[Sequence[_Wanted]], kind: _Kind) -> None:
-        wanted = [item.key for batch in batches for item in batch]
+        wanted = _keys(batches)
         if self.ranks.first(lambda: cache.contains(wanted)):
             cache.refresh()
             return
@@ -177,7 +174,7 @@ class PrefixCache:
             if ranks.largest(any(_overflows(array, kind.dtype) for array in arrays)):
                 raise _OverflowError
             stored = ranks.gathered_first([_stored(array, kind.dtype) for array in arrays])
-            keys = [item.key for batch in batches[start : start + ranks.size] for item in batch]
+            keys = _keys(batches[start : start + ranks.size])
             yield from zip(keys, stored, strict=ranks.is_first)
 
     def _batches(self, rows: Rows, views: int) -> list[list[_Wanted]]:
@@ -205,20 +202,19 @@ class PrefixCache:
         seeds = self.feed.seeds(rows, seed=self.seed, epoch=-view) if view and self.augment else None
         return self.feed.inputs(rows, seeds=seeds)
 
-    def _row_size(self, probe: npt.NDArray[Any]) -> int:
-        # the probe of 2.5D may have fewer slices than others
-        return probe.size if not self.plan.slicewise else probe.size // probe.shape[1] * self.plan.shape[0]
-
-    def _no_room(self, needed: int) -> str:
-        """Return why so many bytes of activations cannot be kept; empty where they can."""
-        budget = self.plan.activation_bytes
-        if needed > budget:
-            return f"{_gib(needed)} of activations are more than the plan's {_gib(budget)}"
+    def _no_room(self, cache: PackedCache, batches: Sequence[Sequence[_Wanted]]) -> str:
+        """Return why activations cannot be kept; empty where they can, or are there already."""
+        keys, budget = _keys(batches), self.plan.activation_bytes
+        if cache.row_bytes * len(keys) > budget:
+            return f"{_gib(cache.row_bytes * len(keys))} of activations are more than the plan's {_gib(budget)}"
         self.folder.mkdir(parents=True, exist_ok=True)
-        if shutil.disk_usage(self.folder).free < 2 * needed:
+        # what is there takes no more room: the next fold, or a run that goes on, decides as the first did
+        due = cache.row_bytes * len(cache.missing(keys))
+        if shutil.disk_usage(self.folder).free < 2 * due:
+            mark_used(cache)
             sweep_unused(self.folder)
         free = shutil.disk_usage(self.folder).free
-        return f"{_gib(needed)} of activations are more than half of the {_gib(free)} free" if free < 2 * needed else ""
+        return f"{_gib(due)} of activations are more than half of the {_gib(free)} free" if free < 2 * due else ""
 
 
 class _Kind(NamedTuple):
@@ -236,6 +232,10 @@ class _Wanted(NamedTuple):
     key: str
     row: int
     view: int
+
+
+def _keys(batches: Sequence[Sequence[_Wanted]]) -> list[str]:
+    return [item.key for batch in batches for item in batch]
 
 
 def _gib(num_bytes: int) -> str:

@@ -47,11 +47,7 @@ class ReadAhead(Generic[T]):
         """
         if self._begun and self._begun[0] != wanted.key:
             self.drop()
-        if self._begun:
-            future, self._begun = self._begun[1], None
-            result = future.result()
-        else:
-            result = wanted.make()
+        result = self._finished(self._begun[1]) if self._begun else wanted.make()
         if self._active and then is not None:
             self._begin(then)
         return result
@@ -64,6 +60,14 @@ class ReadAhead(Generic[T]):
         if self._thread:
             self._thread.shutdown()
         self._thread = None
+
+    def _finished(self, future: Future[T]) -> T:
+        self._begun = None
+        try:
+            return future.result()
+        finally:
+            # an error holds this frame, and through it itself: a circle that would keep the tensors of its batch
+            del future
 
     def _begin(self, wanted: Wanted[T]) -> None:
         self._thread = self._thread or ThreadPoolExecutor(1, thread_name_prefix="read-ahead")

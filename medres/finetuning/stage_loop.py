@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from medres.data.wording import counted, first_of
 from medres.errors import TrainingError
 from medres.finetuning.averaging import WeightAverage
 from medres.finetuning.batches import EpochPart, parts_of, step_seed
 from medres.finetuning.checkpoints import named_part, part_of
+from medres.finetuning.engine import renewed
 from medres.finetuning.feed import Rows
 from medres.finetuning.freezing import freeze_to
 from medres.finetuning.frozen import Batch, FrozenPart, KeptPart, LivePart
@@ -53,6 +55,7 @@ class StageLoop:
         memory: Mapping[str, torch.Tensor], first_epoch: int, state: StageState | None,
     ) -> None:  # fmt: skip
         self._setting, self._stage, self._samples = setting, stage, samples
+        renewed(setting.fabric)  # a stage that goes on after a kill knows nothing of the scale of the stage before
         self._model = freeze_to(model, stage.train_from, norm_statistics=stage.norm_statistics)
         if state:
             model.load_state_dict(part_of(state.tensors, "model"))
@@ -183,6 +186,11 @@ class StageLoop:
         rows = self._samples.rows if self._samples.shared_rows is None else self._samples.shared_rows
         found = setting.prefix_cache.open(self._model, stage.train_from, groups=[rows], views=views)
         reason = found if isinstance(found, str) else ""
+        if reason and kept:
+            raise TrainingError(
+                f"The stage {stage.name} began on kept activations and cannot go on with them: {reason}.",
+                fix=f"Free space for {setting.activations}, then go on with medres finetune --resume.",
+            )
         setting.on_event("frozen_part", stage=stage.name, kept=not reason, views=views, reason=reason)
         if isinstance(found, str):
             setting.progress.note(f"{stage.name}: the frozen part runs in every epoch: {reason}")
@@ -216,7 +224,8 @@ class StageLoop:
     def _train_step(self, batch: EpochPart, following: EpochPart | None, epoch: int) -> float:
         self._set_learning_rates()
         loss = self._with_smaller_parts(batch, following, epoch)
-        self._require_finite(loss, batch.positions, epoch, what="loss")
+        if not math.isfinite(loss):
+            raise self._not_finite(loss, self._blamed(batch), epoch, what="loss")
         usable = self._is_usable(self._clip_gradient(), batch.positions, epoch)
         # fp16 sees an infinite gradient, leaves the weights alone and lowers its scale
         self._stepper.step()
@@ -241,14 +250,16 @@ class StageLoop:
 
     def _gradient(self, batch: EpochPart, following: EpochPart | None, epoch: int) -> float:
         """Add up the gradient of a batch, part by part, and return its mean loss; each process takes its share."""
-        total, num_samples = 0.0, len(batch.positions)
+        total, num_samples, self._parts_losses = 0.0, len(batch.positions), list[torch.Tensor]()
         parts = self._wanted(batch, epoch, self._at.step)
         next_parts = self._wanted(following, epoch, self._at.step + 1)[:1] if following else []
         for part, then in zip_longest(parts, [*parts[1:], *next_parts]):
             with self._setting.fabric.no_backward_sync(self._trained, enabled=part is not parts[-1]):
-                loss = mean_over_samples(self._losses(part, then), num_samples=num_samples)
+                losses = self._losses(part, then)
+                loss = mean_over_samples(losses, num_samples=num_samples)
                 # the mean over the processes is then the gradient of the whole batch, though shares are uneven
                 self._setting.fabric.backward(loss * self._ranks.size)
+            self._parts_losses.append(losses.detach())
             total += float(loss.detach())
         return self._ranks.total(total)
 
@@ -293,6 +304,7 @@ class StageLoop:
                 fix="Plan smaller inputs (--set planning.shape=...), or use a smaller --arch.",
             )
         self._at.part_size = math.ceil(largest / 2)
+        self._ahead.drop()
         release_memory(self._setting.feed.device)
         self._setting.on_event("smaller_parts", stage=self._stage.name, part_size=self._at.part_size)
         self._setting.progress.note(
@@ -321,16 +333,23 @@ class StageLoop:
     def _is_usable(self, norm: float, positions: Rows, epoch: int) -> bool:
         """Return whether the gradient is finite; fp16 may look for its scale for a few steps."""
         self._at.skipped = 0 if math.isfinite(norm) else self._at.skipped + 1
-        if self._setting.plan.precision != "fp16" or self._at.skipped > MAX_SKIPPED_STEPS:
-            self._require_finite(norm, positions, epoch, what="gradient")
+        if self._at.skipped > (MAX_SKIPPED_STEPS if self._setting.plan.precision == "fp16" else 0):
+            raise self._not_finite(norm, positions, epoch, what="gradient")
         return math.isfinite(norm)
 
-    def _require_finite(self, value: float, positions: Rows, epoch: int, *, what: str) -> None:
-        if math.isfinite(value):
-            return
-        names = ", ".join(self._samples.pseudonyms[position] for position in positions[:8])
-        raise TrainingError(
-            f"The {what} is {value} in epoch {epoch}, in a batch with the scans {names}; the weights were not kept.",
+    def _blamed(self, batch: EpochPart) -> Rows:
+        """Return the samples whose own loss is not finite, of all processes."""
+        parts = parts_of(batch.positions, self._ranks, size=self._at.part_size)
+        mine = [
+            part[~torch.isfinite(losses).cpu().numpy()] for part, losses in zip(parts, self._parts_losses, strict=True)
+        ]
+        return np.concatenate(self._ranks.gathered(np.concatenate(mine)))
+
+    def _not_finite(self, value: float, positions: Rows, epoch: int, *, what: str) -> TrainingError:
+        names = first_of([self._samples.pseudonyms[position] for position in positions])
+        return TrainingError(
+            f"The {what} is {value} in epoch {epoch}, with {counted(len(positions), 'scan')}: {names}; "
+            "the weights were not kept.",
             fix="Look at these scans, or lower the learning rate: --set optimisation.lr_factor=0.1.",
         )
 

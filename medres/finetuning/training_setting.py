@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lightning_fabric import Fabric
 
-from medres.finetuning.engine import make_fabric, renewed
+from medres.finetuning.engine import make_fabric
 from medres.finetuning.feed import Feed
 from medres.finetuning.optimisation import Optimisation
 from medres.finetuning.prefix_cache import PrefixCache
@@ -49,7 +49,7 @@ class TrainingSetting:
     @cached_property
     def fabric(self) -> Fabric:
         """The engine: device, precision, processes."""
-        return renewed(self.engine) if self.engine else make_fabric(self.feed.device, self.plan.precision, self.ranks)
+        return self.engine or make_fabric(self.feed.device, self.plan.precision, self.ranks)
 
     @cached_property
     def prefix_cache(self) -> PrefixCache:

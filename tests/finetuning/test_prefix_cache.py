@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,7 +17,7 @@ from sklearn.linear_model import LogisticRegression
 
 from medres.errors import TrainingError
 from medres.finetuning import prefix_cache
-from medres.finetuning.activations import Activations, sweep_unused, view_of
+from medres.finetuning.activations import UNUSED_SECONDS, USED_MARK, Activations, sweep_unused, view_of
 from medres.finetuning.feed import augmentation_seeds
 from medres.finetuning.freezing import freeze_to
 from medres.finetuning.frozen import Batch, KeptPart, LivePart
@@ -23,7 +27,7 @@ from medres.finetuning.prefix_cache import PrefixCache, tensors_digest
 from medres.finetuning.stage_loop import planned_views
 from medres.finetuning.stages import Stage
 from medres.finetuning.trainer import Trainer
-from medres.finetuning.training_state import TrainingSamples
+from medres.finetuning.training_state import StageState, TrainingSamples
 from medres.models.classifier import ClassificationModel
 from medres.runs.progress import Silent
 from tests.finetuning.conftest import Cohort
@@ -264,3 +268,56 @@ def test_the_digest_sees_every_tensor() -> None:
         tensor.view(-1)[0] += 1
         seen.add(tensors_digest(net))
     assert len(seen) == 1 + len(net.state_dict())
+
+
+def _with_free_disk(monkeypatch: pytest.MonkeyPatch, free: int) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=free))
+
+
+def _needed(cohort: Cohort) -> int:
+    kept = _open(_trainer(cohort).prefix_cache, freeze_to(cohort.make_model(), "layer4"), "layer4", views=2)
+    shutil.rmtree(kept.cache.folder)
+    return kept.cache.row_bytes * 80
+
+
+def test_what_is_kept_already_takes_no_room_again(cohort: Cohort, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk that the first fold has filled refuses nothing to the next: all members are trained alike."""
+    cache, needed = _trainer(cohort).prefix_cache, _needed(cohort)
+    model = freeze_to(cohort.make_model(), "layer4")
+    _with_free_disk(monkeypatch, 2 * needed)
+    _open(cache, model, "layer4", views=2)
+    _with_free_disk(monkeypatch, needed)
+    _open(cache, model, "layer4", views=2)
+    refusal = cache.open(model, "layer4", groups=[np.arange(40)], views=4)
+    assert isinstance(refusal, str)
+    assert "more than half" in refusal
+
+
+def test_a_stage_that_began_on_kept_activations_never_goes_on_without_them(
+    cohort: Cohort, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = Stage(name="top", train_from="layer4", epochs=2, lr=1e-3, views=2)
+    states: list[StageState] = []
+    trainer, needed = _trainer(cohort), _needed(cohort)
+    trainer.train(cohort.make_model(), stage, _samples(cohort), first_epoch=1, keep=states.append)
+    shutil.rmtree(trainer.activations)
+    _with_free_disk(monkeypatch, needed)
+    with pytest.raises(TrainingError, match=r"stage top began on kept activations.*more than half.*Free space"):
+        trainer.train(cohort.make_model(), stage, _samples(cohort), first_epoch=1, state=states[0])
+
+
+def test_activations_without_a_mark_are_found_and_those_in_use_are_kept(
+    cohort: Cohort, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prefix_cache, "_HELD_BYTES", 0)
+    cache, model = _trainer(cohort).prefix_cache, freeze_to(cohort.make_model(), "layer4")
+    kept = _open(cache, model, "layer4")
+    long_ago = time.time() - 2 * UNUSED_SECONDS
+    os.utime(kept.cache.folder / USED_MARK, (long_ago, long_ago))
+    kept.read(np.arange(4), [0] * 4)
+    killed = cache.folder / "killed-while-it-was-filled"
+    killed.mkdir()
+    os.utime(killed, (long_ago, long_ago))
+    assert sweep_unused(cache.folder) == 1
+    assert kept.cache.folder.is_dir()
+    assert not killed.exists()

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -63,6 +66,31 @@ def test_an_error_of_the_thread_is_raised_where_its_result_is_wanted(maker: _Mak
     with pytest.raises(MemoryError):
         ahead.take(bad)
     assert ahead.take(maker.wanted(3)) == 3
+
+
+def test_a_failed_batch_is_freed_at_once() -> None:
+    """What did not fit must not stay until Python happens to look for circles: the half of it is tried next."""
+
+    class Batch:
+        pass
+
+    batches: list[weakref.ref[Batch]] = []
+
+    def make() -> int:
+        batch = Batch()
+        batches.append(weakref.ref(batch))
+        raise MemoryError
+
+    ahead = ReadAhead[int](active=True)
+    gc.disable()
+    try:
+        ahead.take(Wanted(0, lambda: 0), then=Wanted(1, make))
+        with suppress(MemoryError):
+            ahead.take(Wanted(1, make))
+        ahead.drop()
+        assert [batch() for batch in batches] == [None]
+    finally:
+        gc.enable()
 
 
 def test_no_thread_is_left(maker: _Maker) -> None:

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from medres.errors import TrainingError
+from medres.finetuning import stage_loop
 from medres.finetuning.feed import augmentation_seeds
 from medres.finetuning.optimisation import Optimisation
 from medres.finetuning.stages import Stage
@@ -139,6 +140,33 @@ def test_a_loss_that_is_not_finite_stops_at_once_and_names_scans_by_pseudonym(co
         _trainer(cohort, events).train(model, FULL, _samples(cohort), first_epoch=1)
     assert "scan1" not in str(caught.value)
     assert events == []
+
+
+@pytest.mark.parametrize("accumulate", [1, 3])
+def test_a_single_bad_scan_is_named_and_no_other(
+    cohort: Cohort, monkeypatch: pytest.MonkeyPatch, accumulate: int
+) -> None:
+    original = type(cohort.feed).inputs
+
+    def inputs(self: Any, rows: Any, *, seeds: Any = None) -> Any:
+        made = original(self, rows, seeds=seeds)
+        made.scans[torch.from_numpy(rows == 17)] = float("nan")
+        return made
+
+    monkeypatch.setattr(type(cohort.feed), "inputs", inputs)
+    large = replace(cohort, plan=cohort.plan.model_copy(update={"batch_size": 40}))
+    stage = FULL.model_copy(update={"norm_statistics": "frozen"})  # else the batch's statistics spoil all scans
+    with pytest.raises(TrainingError, match=r"with 1 scan: s-000000000011; the weights were not kept"):
+        train(large, stage, accumulate=accumulate)
+
+
+def test_every_stage_begins_with_the_engine_as_it_was_made(cohort: Cohort, monkeypatch: pytest.MonkeyPatch) -> None:
+    renewed: list[Any] = []
+    monkeypatch.setattr(stage_loop, "renewed", renewed.append)
+    trainer = _trainer(cohort, [])
+    for _ in range(2):
+        trainer.train(cohort.make_model(), replace_epochs(1), _samples(cohort), first_epoch=1)
+    assert renewed == [trainer.fabric] * 2
 
 
 def test_augmentation_depends_on_seed_scan_and_epoch_alone() -> None:
