@@ -34,6 +34,7 @@ from medres.deployment.manifest import (
     TRAINING_HASHES,
     BundleManifest,
     MemberManifest,
+    SaltedHashes,
     TrainingHashes,
 )
 from medres.deployment.members import LoadedMember, TrainedMember, calibrated, rebuild_network
@@ -80,6 +81,7 @@ def write_bundle(
     tta: int = 0,
     weights_source: str = "none",
     weights_sha256: str = "",
+    trained_before: Sequence[SaltedHashes] = (),
     card: str = "",
 ) -> BundleManifest:
     """Write a bundle, whole or not at all; one that is there already is replaced.
@@ -96,6 +98,7 @@ def write_bundle(
         tta: Views beside the scan itself that the members were evaluated, and are used, with.
         weights_source: Where the networks started.
         weights_sha256: Of those weights.
+        trained_before: What those weights were trained on, where they are of another run.
         card: Text of the model card, Markdown.
 
     Raises:
@@ -106,7 +109,7 @@ def write_bundle(
         plan.write_yaml(temporary / PLAN)
         fingerprint.write_json(temporary / FINGERPRINT)
         atomic_write_text(temporary / CARD, card)
-        hashes = TrainingHashes.of({member.fold: member.training_hashes for member in members})
+        hashes = TrainingHashes.of({member.fold: member.training_hashes for member in members}, before=trained_before)
         hashes.write_json(temporary / TRAINING_HASHES)
         written = tuple(_add_member(temporary, member) for member in members)
         golden = _answer_golden_case(members, arch=arch, num_classes=len(classes), plan=plan, tta=tta)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Annotated, Literal, Self
 
 import pydantic
@@ -130,38 +130,58 @@ class BundleManifest(Document):
         return [self.operating_point, *(member.operating_point for member in self.members)]
 
 
+class SaltedHashes(Document):
+    """Some scans, told without saying who they are: the first 16 digits of SHA-256(salt + content hash) of each."""
+
+    salt: str
+    hashes: tuple[str, ...]
+
+    def holds(self, content_hash: str) -> bool:
+        """Return whether a scan with this content is among them."""
+        return _salted(self.salt, content_hash) in self.hashes
+
+
 class TrainingHashes(Document):
     """Which scans the members were trained on, told without saying who they are.
 
     Args:
         format: Version of this document.
         salt: Of this bundle, so that the hashes of two bundles cannot be compared.
-        members: By fold, the first 16 digits of SHA-256(salt + content hash) of each training scan.
+        members: By fold, as in `SaltedHashes`.
+        before: What the weights that all members began from had been trained on, run by run.
 
     Example:
         >>> hashes = TrainingHashes.of({0: ["ab12"], 1: ["cd34"]})
         >>> hashes.folds_with("ab12"), hashes.folds_with("ef56")
         ((0,), ())
+        >>> TrainingHashes.of({0: ["ef56"]}, before=hashes.of_member(1)).folds_with("cd34")
+        (0,)
     """
 
     format: Literal[1] = 1
     salt: str
     members: Mapping[int, tuple[str, ...]]
+    before: tuple[SaltedHashes, ...] = ()
 
     @classmethod
-    def of(cls, content_hashes: Mapping[int, Collection[str]]) -> TrainingHashes:
+    def of(
+        cls, content_hashes: Mapping[int, Collection[str]], *, before: Sequence[SaltedHashes] = ()
+    ) -> TrainingHashes:
         """Return the hashes of training scans, given by fold."""
         salt = secrets.token_hex(16)
         members = {
             fold: tuple(sorted({_salted(salt, content_hash) for content_hash in hashes}))
             for fold, hashes in content_hashes.items()
         }
-        return cls(salt=salt, members=members)
+        return cls(salt=salt, members=members, before=tuple(before))
 
     def folds_with(self, content_hash: str) -> tuple[int, ...]:
-        """Return the folds whose member was trained on a scan with this content."""
-        salted = _salted(self.salt, content_hash)
-        return tuple(fold for fold, hashes in self.members.items() if salted in hashes)
+        """Return the folds whose member was trained on a scan with this content, or began from what was."""
+        return tuple(fold for fold in self.members if any(scans.holds(content_hash) for scans in self.of_member(fold)))
+
+    def of_member(self, fold: int) -> tuple[SaltedHashes, ...]:
+        """Return all that a member has learnt from, run by run: what a run that begins from it takes over."""
+        return (*self.before, SaltedHashes(salt=self.salt, hashes=self.members.get(fold, ())))
 
 
 def _salted(salt: str, content_hash: str) -> str:

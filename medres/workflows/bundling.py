@@ -33,6 +33,7 @@ def write_run_bundle(
         tta=design.optimisation.tta,
         weights_source=design.weights_source,
         weights_sha256=weights.sha256 if weights else "",
+        trained_before=design.trained_before,
         card=model_card(
             metrics,
             design.plan,

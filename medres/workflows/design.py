@@ -10,6 +10,7 @@ import torch
 
 from medres.config import FinetuneConfig
 from medres.data.sample import sample_key
+from medres.deployment.manifest import SaltedHashes
 from medres.finetuning.compiling import require_compiler
 from medres.finetuning.feed import Feed, Rows
 from medres.finetuning.inference import memory_format
@@ -34,7 +35,7 @@ from medres.preprocessing.views import views_of
 from medres.runs.folder import RunFolder
 from medres.runs.progress import Progress
 from medres.workflows.study import Study
-from medres.workflows.transfer import refuse_seen_scans
+from medres.workflows.transfer import refuse_seen_scans, scans_trained_before
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +53,7 @@ class Design:
         stages: Its stages.
         optimisation: What all stages share.
         seed: Of random weights.
+        trained_before: What the weights were trained on, where they are of another run.
     """
 
     arch: str
@@ -64,6 +66,7 @@ class Design:
     stages: tuple[Stage, ...]
     optimisation: Optimisation
     seed: int
+    trained_before: tuple[SaltedHashes, ...] = ()
 
     @property
     def weights_source(self) -> str:
@@ -93,7 +96,8 @@ def make_design(config: FinetuneConfig, study: Study, folder: RunFolder, progres
     weights = resolve_weights(
         config.weights, arch=config.arch, spatial_dims=spatial_dims, weights_dir=config.weights_dir
     )
-    refuse_seen_scans(config.weights, study.table, study.folding)
+    trained_before = scans_trained_before(config.weights)
+    refuse_seen_scans(trained_before, weights=config.weights, table=study.table, folding=study.folding)
     backbone = backbone_facts(config.arch, spatial_dims=spatial_dims, weights=weights)
     if given:
         check_plan(given, fingerprint=study.fingerprint, backbone=backbone)
@@ -107,6 +111,7 @@ def make_design(config: FinetuneConfig, study: Study, folder: RunFolder, progres
     return Design(
         arch=config.arch, num_classes=len(study.table.classes), device=device, weights=weights, loading=loading,
         plan=plan, recipe=recipe, stages=stages, optimisation=config.optimisation, seed=config.seed,
+        trained_before=trained_before,
     )  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ def test_the_scans_that_weights_were_trained_on_are_not_scored(run: medres.Run, 
     assert not any(path.is_dir() and path.name != "cache" for path in tmp_path.iterdir())
 
 
-def test_another_hospital_begins_where_the_first_one_ended(run: medres.Run, tmp_path: Path) -> None:
+def test_another_hospital_begins_where_the_first_one_ended(run: medres.Run, phantoms: Path, tmp_path: Path) -> None:
     write_phantoms(tmp_path / "scans", modality="MR", spatial_dims=2, num_scans=24, size=64, seed=5)
     second = medres.finetune(
         tmp_path / "scans", arch=ARCH, weights=str(run.path), recipe="linear-probe", folds=2, output=tmp_path,
@@ -31,4 +32,17 @@ def test_another_hospital_begins_where_the_first_one_ended(run: medres.Run, tmp_
     assert len(frozen) > 20
     for name in frozen:
         np.testing.assert_array_equal(before[name], after[name], err_msg=name)
+    _assert_that_the_third_run_knows_the_first(run, phantoms, second, tmp_path)
     assert str(run.path) not in (second.path / "plan.yaml").read_text() + (second.path / "events.jsonl").read_text()
+
+
+def _assert_that_the_third_run_knows_the_first(
+    first: medres.Run, scans: Path, second: medres.Run, folder: Path
+) -> None:
+    """What the first run was trained on is no test of the third, which began from the second."""
+    with pytest.raises(DataError, match=r"24 of the 36 scans .* weights second, or of those that it began from"):
+        medres.finetune(scans, arch=ARCH, weights=str(second.path), folds=3, output=folder, tracking=False)
+    told = json.loads((second.path / "model" / "training_hashes.json").read_text())
+    assert len(told["before"]) == 1
+    assert told["before"][0]["salt"] != told["salt"]
+    assert first.path.name not in json.dumps(told)
