@@ -20,6 +20,8 @@ original release (``resnet50_a1_0-14fe96d1.pth``), or ``<arch>.<suffix>`` (``res
 
 The **input statistics** are those that the file's safetensors header states (keys ``mean``, ``std``, ``input_size``,
 numbers separated by commas), those of the timm tag or of MedicalNet, or ImageNet's, with a note that they are assumed.
+The **architecture** is what the header states (key ``arch``) or the timm tag (`medres.models.stated_arch`): weights of
+another one are not loaded, whatever their tensors fit.
 The **geometry** of a 3D network (`medres.models.geometry`) is what the header states (key ``geometry``), MedicalNet's
 where the tensors are its, or what a network of medres keeps among its tensors.
 """
@@ -39,9 +41,10 @@ from medres.errors import ModelError, WeightsError
 from medres.models import hub, medicalnet
 from medres.models.checkpoints import WEIGHTS_SUFFIXES, Checkpoint, hash_note, read_checkpoint
 from medres.models.geometry import LAYERS, Geometry, GeometryName, geometry_in, geometry_of_trained
-from medres.models.input_statistics import IMAGENET, InputStatistics, stated_in_config, stated_in_header
+from medres.models.input_statistics import IMAGENET, read_config, stated_in_config, stated_in_header
 from medres.models.names import check_arch, donor_arch, is_builtin
-from medres.models.timm_tags import TimmTag, default_tag, download_bytes, tag_of_file, tags_of
+from medres.models.stated_arch import stated_arch
+from medres.models.timm_tags import TimmTag, default_tag, download_bytes, tag_of_file, tag_of_repository, tags_of
 from medres.models.trained import find_trained, read_trained
 
 #: Names the weights folder.
@@ -69,6 +72,7 @@ class PretrainedWeights:
         input_size: Side of the input that they were trained at, in pixels.
         notes: What a user should know of them.
         geometry: That the 3D network was trained in, None where nothing states it.
+        arch: Architecture that they state, empty where nothing does.
     """
 
     tensors: dict[str, torch.Tensor]
@@ -79,6 +83,7 @@ class PretrainedWeights:
     input_size: int | None = None
     notes: tuple[str, ...] = ()
     geometry: Geometry | None = None
+    arch: str = ""
 
     def __post_init__(self) -> None:
         """Refuse statistics that do not belong together."""
@@ -254,18 +259,20 @@ def _from_path(path: Path, arch: str, spatial_dims: int) -> PretrainedWeights:
     return PretrainedWeights(
         tensors=member.checkpoint.tensors, source=member.source, sha256=member.checkpoint.sha256,
         mean=member.statistics.mean, std=member.statistics.std, input_size=member.statistics.input_size,
-        notes=member.notes, geometry=geometry_of_trained(member.checkpoint.tensors),
+        notes=member.notes, geometry=geometry_of_trained(member.checkpoint.tensors), arch=arch,
     )  # fmt: skip
 
 
 def _from_file(
-    path: Path, *, tag: TimmTag | None = None, source: str = "", stated: InputStatistics | None = None
+    path: Path, *, tag: TimmTag | None = None, source: str = "", config: Path | None = None
 ) -> PretrainedWeights:
     tag = tag or tag_of_file(path.name)
     checkpoint = read_checkpoint(path)
     is_medicalnet = medicalnet.is_medicalnet(path.name, checkpoint.names, checkpoint.tensors)
     own = medicalnet.STATISTICS if is_medicalnet else tag.statistics if tag else None
-    statistics = stated_in_header(checkpoint.metadata, path.name) or stated or own
+    statistics = (
+        stated_in_header(checkpoint.metadata, path.name) or (stated_in_config(config) if config else None) or own
+    )
     notes = [
         hash_note(path, checkpoint.sha256),
         *checkpoint.notes,
@@ -278,6 +285,7 @@ def _from_file(
         tensors=checkpoint.tensors, source=source or path.name, sha256=checkpoint.sha256, mean=statistics.mean,
         std=statistics.std, input_size=statistics.input_size, notes=tuple(filter(None, notes)),
         geometry=_geometry(checkpoint, path, is_medicalnet=is_medicalnet),
+        arch=stated_arch(checkpoint.metadata, read_config(config) if config else {}, tag),
     )  # fmt: skip
 
 
@@ -303,14 +311,15 @@ def _download(tag: TimmTag, folder: Path | None) -> PretrainedWeights:
 def _from_repository(repo_id: str, revision: str | None, folder: Path | None) -> PretrainedWeights:
     name = f"hf-hub:{repo_id}" + (f"@{revision}" if revision else "")
     save_as = repo_id.replace("/", "--")
+    tag = tag_of_repository(repo_id)
     if (path := in_weights_folder(folder, [save_as])) is not None:
-        return _from_file(path)
+        return _from_file(path, tag=tag)
     try:
         path = _fetch_first(repo_id, (*HUB_FILES, *medicalnet.files_in(repo_id)), revision)
     except hub.NotFetchedError as error:
         url = hub.file_url(repo_id, HUB_FILES[0], revision=revision)
         raise _offline(f"weights {name}", url, f"{save_as}.safetensors", folder, error) from None
-    return _from_file(path, source=name, stated=_stated_in_repository(repo_id, revision))
+    return _from_file(path, tag=tag, source=name, config=_config_of(repo_id, revision))
 
 
 def _fetch_first(repo_id: str, files: Iterable[str], revision: str | None = None) -> Path:
@@ -326,9 +335,9 @@ def _fetch_first(repo_id: str, files: Iterable[str], revision: str | None = None
     )
 
 
-def _stated_in_repository(repo_id: str, revision: str | None) -> InputStatistics | None:
+def _config_of(repo_id: str, revision: str | None) -> Path | None:
     try:
-        return stated_in_config(hub.fetch(repo_id, "config.json", revision=revision))
+        return hub.fetch(repo_id, "config.json", revision=revision)
     except (hub.NotFetchedError, FileNotFoundError):
         return None  # `_from_file` says that the statistics are assumed
 
