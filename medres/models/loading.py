@@ -296,11 +296,17 @@ def _way_out(backbone: Backbone, weights: PretrainedWeights) -> str:
     if deep_arch not in (None, backbone.arch):
         return f"They may fit --arch {deep_arch}."
     candidates = [] if deep_arch else fitting_archs(weights.tensors)
-    fitting = [arch for arch in candidates if arch != backbone.arch]
-    here = [arch for arch in fitting if arch in list_archs(spatial_dims=backbone.spatial_dims)]
-    if fitting:
-        return f"They fit --arch {' or '.join(here or fitting)}" + ("." if here else " (2D only).")
-    return f"Choose weights of {backbone.arch}, or --weights none."
+    if not candidates or backbone.arch in candidates:
+        # of this architecture but for the tensors named: no other name would take them
+        return f"Choose {'other ' if candidates else ''}weights of {backbone.arch}, or --weights none."
+    return f"{_same_tensors(candidates, backbone, weights)}: use the --arch that they were trained as."
+
+
+def _same_tensors(candidates: list[str], backbone: Backbone, weights: PretrainedWeights) -> str:
+    if weights.arch in candidates:
+        candidates = [weights.arch]
+    here = [arch for arch in candidates if arch in list_archs(spatial_dims=backbone.spatial_dims)]
+    return f"They have the same tensors as {' or '.join(here or candidates)}{'' if here else ' (2D only)'}"
 
 
 def _first(names: list[str]) -> str:
