@@ -46,6 +46,7 @@ from medres.models.names import check_arch, donor_arch, is_builtin
 from medres.models.stated_arch import stated_arch
 from medres.models.timm_tags import TimmTag, default_tag, download_bytes, tag_of_file, tag_of_repository, tags_of
 from medres.models.trained import find_trained, read_trained
+from medres.models.typed_path import existing_path, expanded, is_there
 
 #: Names the weights folder.
 WEIGHTS_DIR_VARIABLE = "MEDRES_WEIGHTS_DIR"
@@ -121,8 +122,8 @@ def resolve_weights(
         raise WeightsError("The weights are an empty text.", fix="Use auto, imagenet, none, a file or hf-hub:org/name.")
     if weights == "none" or (weights == "auto" and no_weights_reason(arch, spatial_dims=spatial_dims)):
         return None
-    if weights not in ("auto", "imagenet", "medicalnet") and Path(weights).expanduser().exists():
-        return _from_path(Path(weights).expanduser(), arch, spatial_dims)
+    if (path := existing_path(weights)) is not None:
+        return _from_path(path, arch, spatial_dims)
     folder = _weights_folder(weights_dir)
     if weights in ("auto", "imagenet"):
         return _imagenet(arch, spatial_dims, folder)
@@ -184,11 +185,12 @@ def repository_of(weights: str) -> tuple[str, str | None] | None:
 
 
 def _weights_folder(given: Path | None) -> Path | None:
-    folder = given or (Path(value) if (value := os.environ.get(WEIGHTS_DIR_VARIABLE)) else None)
-    if folder is not None and not folder.expanduser().is_dir():
+    named = given or (Path(value) if (value := os.environ.get(WEIGHTS_DIR_VARIABLE)) else None)
+    folder = expanded(named) if named else None
+    if folder is not None and not (is_there(folder) and folder.is_dir()):
         origin = "weights_dir" if given else f"${WEIGHTS_DIR_VARIABLE}"
         raise WeightsError(f"The weights folder {folder} ({origin}) is not a folder.", fix="Make it or mend its name.")
-    return folder.expanduser() if folder else None
+    return folder
 
 
 def _imagenet(arch: str, spatial_dims: int, folder: Path | None) -> PretrainedWeights:
@@ -234,7 +236,7 @@ def _tagged(weights: str, arch: str, spatial_dims: int, folder: Path | None) -> 
 
 
 def _in_folder(weights: str, folder: Path | None) -> Path | None:
-    given = Path(weights).expanduser()
+    given = Path(weights)
     path = in_weights_folder(folder, [weights])
     if path is None and (given.suffix in WEIGHTS_SUFFIXES or len(given.parts) > 1):
         raise WeightsError(
@@ -248,7 +250,7 @@ def in_weights_folder(folder: Path | None, names: Iterable[str]) -> Path | None:
     """Return the first file of one of these names, with or without a suffix of weights files; None without any."""
     suffixes = ("", *WEIGHTS_SUFFIXES)
     candidates = (folder / f"{name}{suffix}" for name in names if name for suffix in suffixes) if folder else ()
-    return next((path for path in candidates if path.is_file()), None)
+    return next((path for path in candidates if is_there(path) and path.is_file()), None)
 
 
 def _from_path(path: Path, arch: str, spatial_dims: int) -> PretrainedWeights:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 
 from medres.data.folds import Folding
@@ -12,6 +10,7 @@ from medres.data.wording import first_of
 from medres.deployment.manifest import TRAINING_HASHES, TrainingHashes
 from medres.errors import DataError
 from medres.models.trained import find_trained
+from medres.models.typed_path import existing_path
 
 
 def refuse_seen_scans(weights: str, table: ScanTable, folding: Folding) -> None:
@@ -25,9 +24,9 @@ def refuse_seen_scans(weights: str, table: ScanTable, folding: Folding) -> None:
     Raises:
         DataError: Naming some of the scans.
     """
-    path = Path(weights).expanduser()
-    trained = find_trained(path) if path.exists() else None
-    if trained is None or not (trained[0] / TRAINING_HASHES).is_file():
+    path = existing_path(weights)
+    trained = find_trained(path) if path else None
+    if path is None or trained is None or not (trained[0] / TRAINING_HASHES).is_file():
         return
     bundle, fold = trained
     hashes = TrainingHashes.read(bundle / TRAINING_HASHES)
