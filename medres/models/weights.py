@@ -40,7 +40,7 @@ import torch
 from medres.errors import ModelError, WeightsError
 from medres.models import hub, medicalnet
 from medres.models.checkpoints import WEIGHTS_SUFFIXES, Checkpoint, hash_note, read_checkpoint
-from medres.models.geometry import LAYERS, Geometry, GeometryName, geometry_in, geometry_of_trained
+from medres.models.geometry import Geometry, GeometryName, geometry_in, geometry_of_trained
 from medres.models.input_statistics import IMAGENET, read_config, stated_in_config, stated_in_header
 from medres.models.names import check_arch, donor_arch, is_builtin
 from medres.models.stated_arch import stated_arch
@@ -203,10 +203,7 @@ def _imagenet(arch: str, spatial_dims: int, folder: Path | None) -> PretrainedWe
 
 
 def _medicalnet(arch: str, spatial_dims: int, folder: Path | None) -> PretrainedWeights:
-    if spatial_dims != 3:
-        raise WeightsError("MedicalNet's weights are those of 3D networks.", fix="Use --dims 3, or other weights.")
-    if arch not in LAYERS:
-        raise WeightsError(f"MedicalNet published no weights of {arch}.", fix=f"It has those of {', '.join(LAYERS)}.")
+    medicalnet.require_released(arch, spatial_dims=spatial_dims)
     files = medicalnet.release_files(arch)
     if (path := in_weights_folder(folder, [Path(name).stem for name in files])) is not None:
         return _from_file(path)
