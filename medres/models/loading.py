@@ -261,7 +261,8 @@ def _geometry_notes(weights: PretrainedWeights, own: Geometry) -> tuple[str, ...
         return ("trained with a stem stride of {}, used with {}".format(*strides),)
     if own.name == "standard" and deep and stated is None:
         # tensors do not show the strides and dilations that they were trained with
-        return ("3D weights, taken to be of a net with a stride-2 stem and without dilation",)
+        taken = "3D weights, taken to be of a net with a stride-2 stem and without dilation"
+        return (f"{taken}; state another by the key geometry of a safetensors header (geometry: medicalnet)",)
     if own.name != "standard" and not deep:
         return (f"2D weights in the geometry {own.name}, which is not theirs",)
     return ()

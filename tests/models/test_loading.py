@@ -176,7 +176,10 @@ def test_an_exported_3d_network_is_loaded_without_inflation(tmp_path: Path, in_c
 def test_the_geometry_of_other_3d_weights_is_said_to_be_assumed() -> None:
     weights = weights_of(create_model("resnet10", spatial_dims=3, num_classes=2, in_channels=3).backbone.net)
     report = create_model("resnet10", spatial_dims=3, num_classes=2, weights=weights).loading_report
-    assert report.notes == ("3D weights, taken to be of a net with a stride-2 stem and without dilation",)
+    assert report.notes == (
+        "3D weights, taken to be of a net with a stride-2 stem and without dilation; "
+        "state another by the key geometry of a safetensors header (geometry: medicalnet)",
+    )
 
 
 def test_3d_weights_are_refused_in_2d(tmp_path: Path) -> None:
