@@ -16,11 +16,9 @@ from medres.errors import ConfigError
 from medres.finetuning.optimisation import Optimisation
 from medres.finetuning.recipes import RecipeName, check_stages, is_recipe_file, read_recipe
 from medres.finetuning.stages import Stage
+from medres.models.typed_path import existing_path
 from medres.planning.overrides import PlanOverrides
 from medres.runs.documents import Document, read_yaml
-
-#: Weights that are never a path, also where a file of that name lies about (`medres.models.weights.resolve_weights`).
-_WEIGHTS_BY_NAME = ("auto", "none", "imagenet", "medicalnet")
 
 
 def _words(value: Any) -> Any:
@@ -199,8 +197,7 @@ class FinetuneConfig(DataConfig):
     def located(self) -> Self:
         """Return the same with absolute paths: a run that goes on may be called from another folder."""
         paths = {name: value.absolute() for name, value in self if isinstance(value, Path)}
-        weights = Path(self.weights).expanduser()
-        if self.weights not in _WEIGHTS_BY_NAME and weights.exists():
+        if (weights := existing_path(self.weights)) is not None:
             return self.model_copy(update={**paths, "weights": str(weights.absolute())})
         return self.model_copy(update=paths)
 

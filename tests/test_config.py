@@ -111,3 +111,8 @@ def test_named_weights_stay_names_whatever_lies_about(tmp_path: Path, monkeypatc
     assert [name for name, config in located.items() if config.weights != name] == ["mine.safetensors"]
     assert located["mine.safetensors"].weights == str(tmp_path / "mine.safetensors")
     assert all(config.data == tmp_path / "scans" for config in located.values())
+
+
+@pytest.mark.parametrize("weights", ["x" * 300, "~nobody-of-this-name/x.pth", ""])
+def test_weights_that_cannot_be_a_path_stay_as_they_are(weights: str) -> None:
+    assert FinetuneConfig.build(data=Path("scans"), arch="resnet18", weights=weights).located().weights == weights

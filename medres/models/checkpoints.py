@@ -59,8 +59,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
     """Read a weights file.
 
     Raises:
-        WeightsError: The file is missing, truncated, no weights file, holds Python objects, or values that
-            cannot be (not finite, negative variances).
+        WeightsError: The file is missing, truncated, no weights file, holds Python objects, tensors of a kind that
+            no network here has, or values that cannot be (not finite, negative variances).
     """
     try:
         sha256 = sha256_of(path)
@@ -68,6 +68,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
     except OSError as error:
         raise WeightsError(f"{path} cannot be read: {error.strerror or error}.", fix="Check the path.") from None
     given = state_dict_of(state, path)
+    _check_kinds(given, path)
     named = plainly_named(given)
     tensors = {name: _as_float32(tensor) for name, tensor in named.tensors.items()}
     _check_finite(tensors, path)
@@ -174,6 +175,29 @@ def _needs_pickle(path: Path, error: Exception) -> WeightsError:
         fix="If you trust its source, convert it where it was made: "
         "safetensors.torch.save_file(network.state_dict(), 'weights.safetensors').",
     )
+
+
+def _check_kinds(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
+    kinds = {name: kind for name, tensor in tensors.items() if (kind := _kind(tensor))}
+    if kinds:
+        listed = ", ".join(f"{name} ({kind})" for name, kind in list(kinds.items())[:3])
+        raise WeightsError(
+            f"{path.name} holds tensors that are no plain numbers: {listed}"
+            f"{f' and {len(kinds) - 3} more' if len(kinds) > 3 else ''}.",
+            fix="Save the network's state_dict() before it is quantised or made sparse, with real numbers in float32.",
+        )
+
+
+def _kind(tensor: torch.Tensor) -> str:
+    """Return what keeps a tensor from being read as plain numbers, empty where nothing does."""
+    if tensor.is_meta:
+        return "without values, on torch's meta device"
+    if tensor.layout != torch.strided:
+        return "sparse"
+    if tensor.is_complex():
+        return "complex"
+    is_packed = re.search(r"bits|x2$", str(tensor.dtype)) is not None  # several numbers a byte
+    return "quantised" if tensor.is_quantized or is_packed else ""
 
 
 def _as_float32(tensor: torch.Tensor) -> torch.Tensor:

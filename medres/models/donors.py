@@ -33,7 +33,11 @@ def describe(tensors: Mapping[str, torch.Tensor]) -> str:
 
 
 def fitting_archs(tensors: Mapping[str, torch.Tensor]) -> list[str]:
-    """Return the 2D names whose network has exactly these tensors; classifier and input channels do not count."""
+    """Return the 2D names whose network has exactly these tensors.
+
+    Classifier, input channels and counters of batch norm do not count: a network among these names may still not take
+    the tensors.
+    """
     depths, _, convs = _layout(tensors)
     if not depths:
         return []

@@ -86,8 +86,7 @@ def published(weights: str, *, arch: str, spatial_dims: int) -> Published:
     """
     check_arch(arch, spatial_dims=spatial_dims)
     if weights == "medicalnet":
-        if spatial_dims != 3:
-            raise WeightsError("MedicalNet's weights are those of 3D networks.", fix="Use --dims 3, or other weights.")
+        medicalnet.require_released(arch, spatial_dims=spatial_dims)
         files = medicalnet.release_files(arch)
         return Published(
             f"{files[0]} (MedicalNet)", medicalnet.repository(arch), files,

@@ -45,17 +45,23 @@ def stated_in_header(metadata: Mapping[str, str], file_name: str) -> InputStatis
     return _checked({key: metadata[key].split(",") for key in _KEYS if metadata.get(key)}, file_name)
 
 
+def read_config(path: Path) -> Mapping[str, Any]:
+    """Return the ``config.json`` of a repository on the hub; empty where it holds no keys and values."""
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return {}
+    return config if isinstance(config, dict) else {}
+
+
 def stated_in_config(path: Path) -> InputStatistics | None:
     """Return what the ``config.json`` of a timm repository on the hub states, None where it does not.
 
     Raises:
         WeightsError: What it states cannot be.
     """
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        return None
-    stated = config.get("pretrained_cfg", config) if isinstance(config, dict) else {}
+    config = read_config(path)
+    stated = config.get("pretrained_cfg", config)
     if not isinstance(stated, dict) or not stated.get("mean") or not stated.get("std"):
         return None
     return _checked({key: stated[key] for key in _KEYS if stated.get(key)}, path.name)

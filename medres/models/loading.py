@@ -2,8 +2,9 @@
 
 Nothing is loaded with ``strict=False``. Each tensor of the network is taken from the weights or adapted from them (the
 stem to its channels, 2D kernels to 3D); anything missing, unexpected or of another shape is an error that says what the
-weights look like instead. The classifier is left out by its name. So is what the tensors do not show: weights that
-state their geometry (`medres.models.geometry`) are loaded into no other.
+weights look like instead. The classifier is left out by its name. What the tensors do not show is compared, too:
+weights that state their architecture (`medres.models.stated_arch`) or their geometry (`medres.models.geometry`) are
+loaded into no other.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from medres.models.geometry import KEY, Geometry, arch_of, choose_geometry, geom
 from medres.models.inflation import Inflation, inflate_kernel
 from medres.models.medicalnet import HEAD
 from medres.models.names import list_archs
+from medres.models.stated_arch import require_stated_arch, twins_of
 from medres.models.stem import FoldedConv, adapt_stem, scalar_statistic
 from medres.models.weights import PretrainedWeights
 from medres.runs.documents import Document
@@ -106,7 +108,7 @@ def report_of(fit: Fit, backbone: Backbone, weights: PretrainedWeights) -> Loadi
         taken=tuple(name for name in fit.tensors if name not in fit.adapted and name not in fit.kept),
         adapted=fit.adapted,
         left_out=fit.left_out,
-        notes=(*weights.notes, *_geometry_notes(weights, geometry_of(backbone.net))),
+        notes=(*weights.notes, *_arch_notes(weights, backbone), *_geometry_notes(weights, geometry_of(backbone.net))),
     )
 
 
@@ -151,7 +153,9 @@ def fit_weights(backbone: Backbone, weights: PretrainedWeights, *, inflation: In
     Raises:
         WeightsError: Naming the first tensors that do not fit, and the network that would.
     """
-    if backbone.spatial_dims == 3:
+    dims = backbone.spatial_dims
+    require_stated_arch(weights.arch, arch=backbone.arch, spatial_dims=dims, source=weights.source)
+    if dims == 3:
         own = geometry_of(backbone.net)
         choose_geometry(own.name, None, spatial_dims=3, stated=stated_geometry(weights), source=weights.source)
     fit = _Fitting(backbone, weights, inflation).run()
@@ -239,15 +243,26 @@ class _Fitting:
         self.fit.kept.add(name)
 
 
+def _arch_notes(weights: PretrainedWeights, backbone: Backbone) -> tuple[str, ...]:
+    twins = [] if weights.arch or _is_deep(weights) else twins_of(backbone.arch)
+    verb = "has" if len(twins) == 1 else "have"
+    return (f"their architecture is not stated: {' and '.join(twins)} {verb} the same tensors",) if twins else ()
+
+
+def _is_deep(weights: PretrainedWeights) -> bool:
+    return any(tensor.ndim == 5 for tensor in weights.tensors.values())
+
+
 def _geometry_notes(weights: PretrainedWeights, own: Geometry) -> tuple[str, ...]:
-    deep = any(tensor.ndim == 5 for tensor in weights.tensors.values())
+    deep = _is_deep(weights)
     stated = stated_geometry(weights)
     if stated is not None and stated.stem_stride != own.stem_stride:
         strides = ("x".join(map(str, geometry.stem_stride)) for geometry in (stated, own))
         return ("trained with a stem stride of {}, used with {}".format(*strides),)
     if own.name == "standard" and deep and stated is None:
         # tensors do not show the strides and dilations that they were trained with
-        return ("3D weights, taken to be of a net with a stride-2 stem and without dilation",)
+        taken = "3D weights, taken to be of a net with a stride-2 stem and without dilation"
+        return (f"{taken}; state another by the key geometry of a safetensors header (geometry: medicalnet)",)
     if own.name != "standard" and not deep:
         return (f"2D weights in the geometry {own.name}, which is not theirs",)
     return ()
@@ -276,17 +291,23 @@ def _about_hash(weights: PretrainedWeights) -> str:
 
 
 def _way_out(backbone: Backbone, weights: PretrainedWeights) -> str:
-    if backbone.spatial_dims == 2 and any(tensor.ndim == 5 for tensor in weights.tensors.values()):
+    if backbone.spatial_dims == 2 and _is_deep(weights):
         return "These are weights of a 3D network: use them in 3D, or choose others."
     deep_arch = arch_of(weights.tensors)
     if deep_arch not in (None, backbone.arch):
         return f"They may fit --arch {deep_arch}."
     candidates = [] if deep_arch else fitting_archs(weights.tensors)
-    fitting = [arch for arch in candidates if arch != backbone.arch]
-    here = [arch for arch in fitting if arch in list_archs(spatial_dims=backbone.spatial_dims)]
-    if fitting:
-        return f"They fit --arch {' or '.join(here or fitting)}" + ("." if here else " (2D only).")
-    return f"Choose weights of {backbone.arch}, or --weights none."
+    if not candidates or backbone.arch in candidates:
+        # of this architecture but for the tensors named: no other name would take them
+        return f"Choose {'other ' if candidates else ''}weights of {backbone.arch}, or --weights none."
+    return f"{_same_tensors(candidates, backbone, weights)}: use the --arch that they were trained as."
+
+
+def _same_tensors(candidates: list[str], backbone: Backbone, weights: PretrainedWeights) -> str:
+    if weights.arch in candidates:
+        candidates = [weights.arch]
+    here = [arch for arch in candidates if arch in list_archs(spatial_dims=backbone.spatial_dims)]
+    return f"They have the same tensors as {' or '.join(here or candidates)}{'' if here else ' (2D only)'}"
 
 
 def _first(names: list[str]) -> str:

@@ -17,6 +17,7 @@ from collections.abc import Iterable, Mapping
 
 import torch
 
+from medres.errors import WeightsError
 from medres.models.geometry import LAYERS, Geometry, arch_of
 from medres.models.input_statistics import InputStatistics
 
@@ -36,6 +37,21 @@ HEAD = "conv_seg"
 _OF_23_DATASETS = (10, 18, 34, 50)
 
 _FILE = re.compile(r"resnet_\d+(_23dataset)?\.[a-z]+")
+
+
+def require_released(arch: str, *, spatial_dims: int) -> None:
+    """Refuse a network that MedicalNet published no weights of.
+
+    Raises:
+        WeightsError: It is in 2D, or of another depth or kind.
+
+    Example:
+        >>> require_released("resnet50", spatial_dims=3)
+    """
+    if spatial_dims != 3:
+        raise WeightsError("MedicalNet's weights are those of 3D networks.", fix="Use --dims 3, or other weights.")
+    if arch not in LAYERS:
+        raise WeightsError(f"MedicalNet published no weights of {arch}.", fix=f"It has those of {', '.join(LAYERS)}.")
 
 
 def release_files(arch: str) -> tuple[str, ...]:

@@ -130,8 +130,8 @@ def _why_not(arch: str, spatial_dims: int) -> tuple[str, str]:
     if spatial_dims == 3:
         reason = "exists in 2D only" if arch in _names(2) else "is not known in 3D"
         return reason, f"In 3D there are {', '.join(_names(3))}."
-    if arch in _names(3):
-        return "exists in 3D only", _suggestion(arch)
+    if arch in _names(3) or plugins.has(arch, spatial_dims=3):
+        return "exists in 3D only", f"For volumes use --dims 3. {_suggestion(arch)}"
     if (current := timm.models.get_deprecated_models().get(arch)) is not None:
         return "is a name that timm gave up", _renamed(current)
     if timm.models.is_model(arch):

@@ -72,6 +72,17 @@ def tag_of_file(file_name: str) -> TimmTag | None:
     return by_file.get(file_name) or by_file.get(PurePosixPath(file_name).stem)
 
 
+def tag_of_repository(repo_id: str) -> TimmTag | None:
+    """Return the weights that a repository of the hub holds, where it is one of timm's.
+
+    Example:
+        >>> tag_of_repository("timm/resnet50.a1_in1k").arch, tag_of_repository("hospital/resnet50.a1_in1k")
+        ('resnet50', None)
+    """
+    tag = tag_of_file(PurePosixPath(repo_id).name)
+    return tag if tag is not None and tag.repo_id == repo_id else None
+
+
 def download_bytes(tag: TimmTag) -> int:
     """Return about how large the file is: its float32 tensors."""
     with torch.device("meta"):

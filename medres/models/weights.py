@@ -20,6 +20,8 @@ original release (``resnet50_a1_0-14fe96d1.pth``), or ``<arch>.<suffix>`` (``res
 
 The **input statistics** are those that the file's safetensors header states (keys ``mean``, ``std``, ``input_size``,
 numbers separated by commas), those of the timm tag or of MedicalNet, or ImageNet's, with a note that they are assumed.
+The **architecture** is what the header states (key ``arch``) or the timm tag (`medres.models.stated_arch`): weights of
+another one are not loaded, whatever their tensors fit.
 The **geometry** of a 3D network (`medres.models.geometry`) is what the header states (key ``geometry``), MedicalNet's
 where the tensors are its, or what a network of medres keeps among its tensors.
 """
@@ -38,11 +40,13 @@ import torch
 from medres.errors import ModelError, WeightsError
 from medres.models import hub, medicalnet
 from medres.models.checkpoints import WEIGHTS_SUFFIXES, Checkpoint, hash_note, read_checkpoint
-from medres.models.geometry import LAYERS, Geometry, GeometryName, geometry_in, geometry_of_trained
-from medres.models.input_statistics import IMAGENET, InputStatistics, stated_in_config, stated_in_header
+from medres.models.geometry import Geometry, GeometryName, geometry_in, geometry_of_trained
+from medres.models.input_statistics import IMAGENET, read_config, stated_in_config, stated_in_header
 from medres.models.names import check_arch, donor_arch, is_builtin
-from medres.models.timm_tags import TimmTag, default_tag, download_bytes, tag_of_file, tags_of
+from medres.models.stated_arch import stated_arch
+from medres.models.timm_tags import TimmTag, default_tag, download_bytes, tag_of_file, tag_of_repository, tags_of
 from medres.models.trained import find_trained, read_trained
+from medres.models.typed_path import existing_path, expanded, is_there
 
 #: Names the weights folder.
 WEIGHTS_DIR_VARIABLE = "MEDRES_WEIGHTS_DIR"
@@ -69,6 +73,7 @@ class PretrainedWeights:
         input_size: Side of the input that they were trained at, in pixels.
         notes: What a user should know of them.
         geometry: That the 3D network was trained in, None where nothing states it.
+        arch: Architecture that they state, empty where nothing does.
     """
 
     tensors: dict[str, torch.Tensor]
@@ -79,6 +84,7 @@ class PretrainedWeights:
     input_size: int | None = None
     notes: tuple[str, ...] = ()
     geometry: Geometry | None = None
+    arch: str = ""
 
     def __post_init__(self) -> None:
         """Refuse statistics that do not belong together."""
@@ -116,8 +122,8 @@ def resolve_weights(
         raise WeightsError("The weights are an empty text.", fix="Use auto, imagenet, none, a file or hf-hub:org/name.")
     if weights == "none" or (weights == "auto" and no_weights_reason(arch, spatial_dims=spatial_dims)):
         return None
-    if weights not in ("auto", "imagenet", "medicalnet") and Path(weights).expanduser().exists():
-        return _from_path(Path(weights).expanduser(), arch, spatial_dims)
+    if (path := existing_path(weights)) is not None:
+        return _from_path(path, arch, spatial_dims)
     folder = _weights_folder(weights_dir)
     if weights in ("auto", "imagenet"):
         return _imagenet(arch, spatial_dims, folder)
@@ -179,11 +185,12 @@ def repository_of(weights: str) -> tuple[str, str | None] | None:
 
 
 def _weights_folder(given: Path | None) -> Path | None:
-    folder = given or (Path(value) if (value := os.environ.get(WEIGHTS_DIR_VARIABLE)) else None)
-    if folder is not None and not folder.expanduser().is_dir():
+    named = given or (Path(value) if (value := os.environ.get(WEIGHTS_DIR_VARIABLE)) else None)
+    folder = expanded(named) if named else None
+    if folder is not None and not (is_there(folder) and folder.is_dir()):
         origin = "weights_dir" if given else f"${WEIGHTS_DIR_VARIABLE}"
         raise WeightsError(f"The weights folder {folder} ({origin}) is not a folder.", fix="Make it or mend its name.")
-    return folder.expanduser() if folder else None
+    return folder
 
 
 def _imagenet(arch: str, spatial_dims: int, folder: Path | None) -> PretrainedWeights:
@@ -196,10 +203,7 @@ def _imagenet(arch: str, spatial_dims: int, folder: Path | None) -> PretrainedWe
 
 
 def _medicalnet(arch: str, spatial_dims: int, folder: Path | None) -> PretrainedWeights:
-    if spatial_dims != 3:
-        raise WeightsError("MedicalNet's weights are those of 3D networks.", fix="Use --dims 3, or other weights.")
-    if arch not in LAYERS:
-        raise WeightsError(f"MedicalNet published no weights of {arch}.", fix=f"It has those of {', '.join(LAYERS)}.")
+    medicalnet.require_released(arch, spatial_dims=spatial_dims)
     files = medicalnet.release_files(arch)
     if (path := in_weights_folder(folder, [Path(name).stem for name in files])) is not None:
         return _from_file(path)
@@ -229,7 +233,7 @@ def _tagged(weights: str, arch: str, spatial_dims: int, folder: Path | None) -> 
 
 
 def _in_folder(weights: str, folder: Path | None) -> Path | None:
-    given = Path(weights).expanduser()
+    given = Path(weights)
     path = in_weights_folder(folder, [weights])
     if path is None and (given.suffix in WEIGHTS_SUFFIXES or len(given.parts) > 1):
         raise WeightsError(
@@ -243,7 +247,7 @@ def in_weights_folder(folder: Path | None, names: Iterable[str]) -> Path | None:
     """Return the first file of one of these names, with or without a suffix of weights files; None without any."""
     suffixes = ("", *WEIGHTS_SUFFIXES)
     candidates = (folder / f"{name}{suffix}" for name in names if name for suffix in suffixes) if folder else ()
-    return next((path for path in candidates if path.is_file()), None)
+    return next((path for path in candidates if is_there(path) and path.is_file()), None)
 
 
 def _from_path(path: Path, arch: str, spatial_dims: int) -> PretrainedWeights:
@@ -254,18 +258,20 @@ def _from_path(path: Path, arch: str, spatial_dims: int) -> PretrainedWeights:
     return PretrainedWeights(
         tensors=member.checkpoint.tensors, source=member.source, sha256=member.checkpoint.sha256,
         mean=member.statistics.mean, std=member.statistics.std, input_size=member.statistics.input_size,
-        notes=member.notes, geometry=geometry_of_trained(member.checkpoint.tensors),
+        notes=member.notes, geometry=geometry_of_trained(member.checkpoint.tensors), arch=arch,
     )  # fmt: skip
 
 
 def _from_file(
-    path: Path, *, tag: TimmTag | None = None, source: str = "", stated: InputStatistics | None = None
+    path: Path, *, tag: TimmTag | None = None, source: str = "", config: Path | None = None
 ) -> PretrainedWeights:
     tag = tag or tag_of_file(path.name)
     checkpoint = read_checkpoint(path)
     is_medicalnet = medicalnet.is_medicalnet(path.name, checkpoint.names, checkpoint.tensors)
     own = medicalnet.STATISTICS if is_medicalnet else tag.statistics if tag else None
-    statistics = stated_in_header(checkpoint.metadata, path.name) or stated or own
+    statistics = (
+        stated_in_header(checkpoint.metadata, path.name) or (stated_in_config(config) if config else None) or own
+    )
     notes = [
         hash_note(path, checkpoint.sha256),
         *checkpoint.notes,
@@ -278,6 +284,7 @@ def _from_file(
         tensors=checkpoint.tensors, source=source or path.name, sha256=checkpoint.sha256, mean=statistics.mean,
         std=statistics.std, input_size=statistics.input_size, notes=tuple(filter(None, notes)),
         geometry=_geometry(checkpoint, path, is_medicalnet=is_medicalnet),
+        arch=stated_arch(checkpoint.metadata, read_config(config) if config else {}, tag),
     )  # fmt: skip
 
 
@@ -303,14 +310,15 @@ def _download(tag: TimmTag, folder: Path | None) -> PretrainedWeights:
 def _from_repository(repo_id: str, revision: str | None, folder: Path | None) -> PretrainedWeights:
     name = f"hf-hub:{repo_id}" + (f"@{revision}" if revision else "")
     save_as = repo_id.replace("/", "--")
+    tag = tag_of_repository(repo_id)
     if (path := in_weights_folder(folder, [save_as])) is not None:
-        return _from_file(path)
+        return _from_file(path, tag=tag)
     try:
         path = _fetch_first(repo_id, (*HUB_FILES, *medicalnet.files_in(repo_id)), revision)
     except hub.NotFetchedError as error:
         url = hub.file_url(repo_id, HUB_FILES[0], revision=revision)
         raise _offline(f"weights {name}", url, f"{save_as}.safetensors", folder, error) from None
-    return _from_file(path, source=name, stated=_stated_in_repository(repo_id, revision))
+    return _from_file(path, tag=tag, source=name, config=_config_of(repo_id, revision))
 
 
 def _fetch_first(repo_id: str, files: Iterable[str], revision: str | None = None) -> Path:
@@ -326,9 +334,9 @@ def _fetch_first(repo_id: str, files: Iterable[str], revision: str | None = None
     )
 
 
-def _stated_in_repository(repo_id: str, revision: str | None) -> InputStatistics | None:
+def _config_of(repo_id: str, revision: str | None) -> Path | None:
     try:
-        return stated_in_config(hub.fetch(repo_id, "config.json", revision=revision))
+        return hub.fetch(repo_id, "config.json", revision=revision)
     except (hub.NotFetchedError, FileNotFoundError):
         return None  # `_from_file` says that the statistics are assumed
 

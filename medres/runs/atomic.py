@@ -42,8 +42,9 @@ def atomic_write(path: Path, *, private: bool = False) -> Iterator[BinaryIO]:
         '0.91'
     """
     with explained_os_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=PART_PREFIX)
+        with _where_files_can_be(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=PART_PREFIX)
         try:
             with os.fdopen(descriptor, "wb") as file:
                 yield cast(BinaryIO, file)
@@ -96,11 +97,21 @@ def require_writable(folder: Path) -> None:
     Raises:
         OutputError: It cannot, and why.
     """
-    with explained_os_errors(folder):
+    with explained_os_errors(folder), _where_files_can_be(folder):
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=folder, prefix=PART_PREFIX) as probe:
             probe.write(b"probe")
             probe.flush()
+
+
+@contextmanager
+def _where_files_can_be(path: Path) -> Iterator[None]:
+    # not among `_REASONS`: elsewhere ENOENT is an error of ours. Here every folder was just made with its parents, so
+    # that nothing can be missing: the file system takes no files (/proc)
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise OutputError(f"Cannot write {path}: no file can be made there.", fix="Give another folder.") from error
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from medres.data.wording import first_of
 from medres.deployment.manifest import TRAINING_HASHES, SaltedHashes, TrainingHashes
 from medres.errors import DataError
 from medres.models.trained import find_trained
+from medres.models.typed_path import existing_path
 
 
 def scans_trained_before(weights: str) -> tuple[SaltedHashes, ...]:
@@ -21,8 +22,8 @@ def scans_trained_before(weights: str) -> tuple[SaltedHashes, ...]:
     Args:
         weights: As the user gave them; empty for anything but a run, a bundle or a file of one.
     """
-    path = Path(weights).expanduser()
-    trained = find_trained(path) if path.exists() else None
+    path = existing_path(weights)
+    trained = find_trained(path) if path else None
     if trained is None or not (trained[0] / TRAINING_HASHES).is_file():
         return ()
     bundle, fold = trained

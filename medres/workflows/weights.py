@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from medres.models.typed_path import expanded
 from medres.models.weights import WEIGHTS_DIR_VARIABLE
 
 
@@ -64,7 +65,7 @@ def fetch_weights(arch: str, *, to: Path, weights: str = "imagenet", dims: int =
     from medres.models.fetching import fetch_published
 
     spatial_dims = 3 if weights == "medicalnet" else dims
-    fetched = fetch_published(weights, arch=arch, spatial_dims=spatial_dims, folder=to.expanduser())
+    fetched = fetch_published(weights, arch=arch, spatial_dims=spatial_dims, folder=expanded(to))
     return FetchedWeights(
         arch=arch, dims=spatial_dims, file=fetched.path, sha256=fetched.sha256, num_bytes=fetched.num_bytes,
         was_there=fetched.was_there,

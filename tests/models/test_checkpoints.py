@@ -168,3 +168,24 @@ def test_hash_in_the_name() -> None:
     assert "agrees" in hash_note(Path("resnet50_a1_0-14fe96d1.pth"), "14fe96d1" + "0" * 56)
     assert "NOT" in hash_note(Path("resnet50_a1_0-14fe96d1.pth"), "0" * 64)
     assert hash_note(Path("resnet50-20240131.pth"), "0" * 64) == ""
+
+
+@pytest.mark.filterwarnings("ignore")  # torch calls its own kinds of tensors deprecated or unfinished
+@pytest.mark.parametrize(
+    ("make", "kind"),
+    [
+        (lambda x: torch.quantize_per_tensor(x, 0.1, 0, torch.qint8), "quantised"),
+        (lambda x: torch.quantize_per_channel(x, torch.ones(4), torch.zeros(4), 0, torch.qint8), "quantised"),
+        (lambda x: torch.empty(x.shape, dtype=torch.bits8), "quantised"),
+        (lambda x: x.to_sparse(), "sparse"),
+        (lambda x: x.to_sparse_csr(), "sparse"),
+        (lambda x: x.to("meta"), "without values, on torch's meta device"),
+        (lambda x: x.to(torch.complex64), "complex"),
+    ],
+    ids=["quantised", "by-channel", "bits", "sparse", "sparse-rows", "meta", "complex"],
+)
+def test_tensors_that_are_no_plain_numbers(make: Any, kind: str, tmp_path: Path) -> None:
+    torch.save({"state_dict": {**TENSORS, "bn1.running_var": make(torch.rand(4, 4))}}, tmp_path / "odd.pth")
+    with pytest.raises(WeightsError) as caught:
+        read_checkpoint(tmp_path / "odd.pth")
+    assert f"odd.pth holds tensors that are no plain numbers: bn1.running_var ({kind})." in str(caught.value)

@@ -83,6 +83,7 @@ def test_without_network_it_says_where_they_are(tmp_path: Path, monkeypatch: pyt
         ("resnet50", {"weights": "mine.pth"}, "Tags of resnet50: resnet50.a1_in1k"),
         ("resnet50", {"weights": "hf-hub:nodules"}, "does not name a repository"),
         ("resent50", {}, "Did you mean resnet50"),
+        ("resnet10", {}, "exists in 3D only. For volumes use --dims 3."),
     ],
 )
 def test_refusals(arch: str, options: dict[str, object], words: str, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 
@@ -51,7 +52,7 @@ def test_a_thick_slice_stem_keeps_every_slice_and_sees_it_as_before() -> None:
 
 
 def test_inflated_weights_load_into_any_stem() -> None:
-    weights = weights_of(random_net("resnet18"))
+    weights = dataclasses.replace(weights_of(random_net("resnet18")), arch="resnet18")
     options = {"spatial_dims": 3, "num_classes": 2, "weights": weights}
     default = create_model("resnet18", **options).backbone.net.state_dict()
     for stride in ((1, 2, 2), (1, 1, 1)):

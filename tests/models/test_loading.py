@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from medres.errors import WeightsError
-from medres.models.factory import create_model
+from medres.models.factory import backbone_facts, create_model
 from medres.models.loading import LoadingReport, load_pretrained
 from medres.models.timm_networks import build_timm_backbone
 from medres.models.weights import PretrainedWeights
@@ -38,7 +38,10 @@ def test_everything_is_accounted_for() -> None:
     assert report.left_out == {"fc.weight": "classifier", "fc.bias": "classifier"}
     for name in report.taken:
         assert torch.equal(model.backbone.net.state_dict()[name], weights.tensors[name]), name
-    assert report.summary().endswith("119 tensors taken, 2 adapted, 2 left out (classifier)")
+    assert report.summary().endswith(
+        "119 tensors taken, 2 adapted, 2 left out (classifier); "
+        "their architecture is not stated: resnetblur18 has the same tensors"
+    )
 
 
 def test_the_report_is_a_document(tmp_path: Path) -> None:
@@ -92,7 +95,15 @@ def test_a_network_is_unchanged_by_weights_that_do_not_fit() -> None:
 @pytest.mark.parametrize(
     ("donor", "arch", "spatial_dims", "words"),
     [
-        ("resnet18", "resnet34", 2, ["a ResNet-18 with 64/128/256/512 channels", "They fit --arch resnet18"]),
+        (
+            "resnet18",
+            "resnet34",
+            2,
+            [
+                "a ResNet-18 with 64/128/256/512 channels",
+                "They have the same tensors as resnet18 or resnetblur18: use the --arch that they were trained as.",
+            ],
+        ),
         ("resnet50d", "resnet50", 2, ["a ResNet-50", "resnet50d"]),
         ("resnet50d", "resnet50", 3, ["resnet50d", "(2D only)"]),
         ("resnet26", "resnet18", 3, ["a ResNet-26 with 256/512/1024/2048 channels", "resnet26 (2D only)"]),
@@ -104,6 +115,32 @@ def test_the_message_says_what_the_weights_are(donor: str, arch: str, spatial_di
     with pytest.raises(WeightsError) as caught:
         create_model(arch, spatial_dims=spatial_dims, num_classes=2, weights=weights_of(random_net(donor)))
     assert all(word in str(caught.value) for word in words), str(caught.value)
+
+
+@pytest.mark.parametrize("spatial_dims", [2, 3])
+@pytest.mark.parametrize(
+    ("name", "tensor"),
+    [
+        ("conv1.weight", torch.zeros(64, 5, 7, 7)),
+        ("layer1.0.bn1.num_batches_tracked", torch.zeros(2, dtype=torch.int64)),
+    ],
+)
+def test_no_other_name_is_offered_where_it_would_not_fit_either(
+    name: str, tensor: torch.Tensor, spatial_dims: int
+) -> None:
+    weights = _changed(lambda t: t.update({name: tensor}))
+    with pytest.raises(WeightsError) as caught:
+        backbone_facts("resnet18", spatial_dims=spatial_dims, weights=weights)
+    assert name in str(caught.value)
+    assert str(caught.value).endswith("Choose other weights of resnet18, or --weights none.")
+
+
+def test_a_stated_architecture_is_offered_alone() -> None:
+    weights = dataclasses.replace(_changed(lambda _: None), arch="resnet18")
+    backbone = build_timm_backbone("test_resnet", in_channels=1)
+    backbone.arch = "their_net"  # of a plug-in: not compared with what is stated
+    with pytest.raises(WeightsError, match="the same tensors as resnet18: use the --arch"):
+        load_pretrained(backbone, weights)
 
 
 @pytest.mark.parametrize(("mean", "std"), [((0.5,), (0.5, 0.5)), ((), ()), ((0.5,), (0.0,))])
@@ -139,7 +176,10 @@ def test_an_exported_3d_network_is_loaded_without_inflation(tmp_path: Path, in_c
 def test_the_geometry_of_other_3d_weights_is_said_to_be_assumed() -> None:
     weights = weights_of(create_model("resnet10", spatial_dims=3, num_classes=2, in_channels=3).backbone.net)
     report = create_model("resnet10", spatial_dims=3, num_classes=2, weights=weights).loading_report
-    assert report.notes == ("3D weights, taken to be of a net with a stride-2 stem and without dilation",)
+    assert report.notes == (
+        "3D weights, taken to be of a net with a stride-2 stem and without dilation; "
+        "state another by the key geometry of a safetensors header (geometry: medicalnet)",
+    )
 
 
 def test_3d_weights_are_refused_in_2d(tmp_path: Path) -> None:

@@ -309,6 +309,17 @@ def test_a_header_states_the_geometry(stated: str, words: str, tmp_path: Path) -
     assert geometry_of(model.backbone.net).name == stated
 
 
+def test_the_note_about_an_assumed_geometry_says_how_to_state_it(tmp_path: Path) -> None:
+    """Published tensors without ``module.`` and under another name: nothing but the header can tell what they are."""
+    tensors = {name.removeprefix("module."): tensor for name, tensor in random_medicalnet(10).state_dict().items()}
+    notes = {}
+    for geometry in ("", "medicalnet"):
+        save_file(tensors, tmp_path / "ours.safetensors", {"geometry": geometry})
+        notes[geometry] = _model(10, str(tmp_path / "ours.safetensors")).loading_report.notes
+    assert sum("a safetensors header (geometry: medicalnet)" in note for note in notes[""]) == 1
+    assert not any("geometry" in note for note in notes["medicalnet"])
+
+
 def test_other_3d_weights_can_be_given_the_geometry() -> None:
     reference = random_medicalnet(10)
     tensors = reference.state_dict()
@@ -319,7 +330,8 @@ def test_other_3d_weights_can_be_given_the_geometry() -> None:
         torch.testing.assert_close(model.backbone.feature_map(x), reference(x), rtol=1e-5, atol=1e-5)
     assert not model.loading_report.notes
     assert _model(10, weights).loading_report.notes == (
-        "3D weights, taken to be of a net with a stride-2 stem and without dilation",
+        "3D weights, taken to be of a net with a stride-2 stem and without dilation; "
+        "state another by the key geometry of a safetensors header (geometry: medicalnet)",
     )
 
 

@@ -35,7 +35,7 @@ def test_3d_names() -> None:
         ("ResNet50", 2, ["Did you mean resnet50"]),
         ("resnext50", 2, ["Did you mean resnext50_32x4d"]),
         ("resnet50d", 3, ["exists in 2D only", "resnet10, resnet18, resnet34, resnet50, resnet101, resnet152"]),
-        ("resnet10", 2, ["exists in 3D only", "resnet10t"]),
+        ("resnet10", 2, ["exists in 3D only", "For volumes use --dims 3", "resnet10t"]),
         ("nonsense", 3, ["not known in 3D", "resnet200"]),
         ("vit_base_patch16_224", 2, ["'vision_transformer'", "one row of equal blocks"]),
         ("efficientnet_b0", 2, ["'efficientnet'", "seven groups of blocks"]),

@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from medres.errors import ModelError, WeightsError
 from medres.models.classifier import ClassificationModel
 from medres.models.factory import backbone_facts, create_model, list_archs
+from medres.models.fetching import published
 from medres.models.names import check_arch
 from medres.models.weights import resolve_weights
 from medres.workflows.catalogue import archs
@@ -87,6 +88,17 @@ def test_its_weights_are_a_file(tmp_path: Path) -> None:
     assert "of a plug-in" in create_model("tiny_net", num_classes=2, weights="auto").loading_report.summary()
     with pytest.raises(WeightsError, match="network of a plug-in"):
         resolve_weights("imagenet", arch="tiny_net", spatial_dims=2)
+
+
+@pytest.mark.usefixtures("_installed")
+def test_medicalnet_published_no_weights_of_it() -> None:
+    for refused in (published, resolve_weights):
+        with pytest.raises(
+            WeightsError, match=r"MedicalNet published no weights of tiny_net_3d\. It has those of resnet"
+        ):
+            refused("medicalnet", arch="tiny_net_3d", spatial_dims=3)
+    with pytest.raises(ModelError, match=r"'tiny_net_3d' exists in 3D only\. For volumes use --dims 3\."):
+        published("imagenet", arch="tiny_net_3d", spatial_dims=2)
 
 
 def test_without_the_package_there_is_no_such_name(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:

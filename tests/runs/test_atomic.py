@@ -108,3 +108,17 @@ def test_killed_writers_never_leave_a_truncated_file(tmp_path: Path) -> None:
     orphans = list(tmp_path.glob(f"{PART_PREFIX}*"))
     assert sweep_parts(tmp_path) == len(orphans)
     assert list(tmp_path.glob(f"{PART_PREFIX}*")) == []
+
+
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="needs a file system that takes no files")
+@pytest.mark.parametrize("folder", ["/proc", "/proc/of/nobody"])
+def test_where_no_file_can_be(folder: str) -> None:
+    with pytest.raises(OutputError, match=rf"Cannot write {folder}: no file can be made there\. Give another folder\."):
+        require_writable(Path(folder))
+    with pytest.raises(OutputError, match=rf"Cannot write {folder}/scores.txt: no file can be made there"):
+        atomic_write_text(Path(folder) / "scores.txt", "0.91")
+
+
+def test_a_missing_file_inside_the_block_is_not_disguised(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError), atomic_write(tmp_path / "copy.txt"):
+        (tmp_path / "absent.txt").read_bytes()
