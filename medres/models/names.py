@@ -55,6 +55,19 @@ def is_builtin(arch: str) -> bool:
     return arch in _names(2) or arch in _names(3)
 
 
+def is_arch(arch: str, *, spatial_dims: int) -> bool:
+    """Return whether `list_archs` has this name; no plug-in of another name is imported to tell.
+
+    Raises:
+        ModelError: An installed plug-in of this name cannot be loaded.
+
+    Example:
+        >>> is_arch("resnet50d", spatial_dims=2), is_arch("resnet50d", spatial_dims=3)
+        (True, False)
+    """
+    return arch in _names(spatial_dims) or plugins.has(arch, spatial_dims=spatial_dims)
+
+
 def check_spatial_dims(spatial_dims: int) -> None:
     """Refuse anything but 2 and 3.
 
@@ -79,7 +92,7 @@ def check_arch(arch: str, *, spatial_dims: int) -> None:
     """
     check_spatial_dims(spatial_dims)
     _check_no_clash(arch)
-    if arch not in _names(spatial_dims) and not plugins.has(arch, spatial_dims=spatial_dims):
+    if not is_arch(arch, spatial_dims=spatial_dims):
         reason, fix = _why_not(arch, spatial_dims)
         raise ModelError(f"Architecture {arch!r} {reason}.", fix=fix)
 
@@ -91,7 +104,7 @@ def require_arch(arch: str) -> None:
         ModelError: With the reason, near names, and how to list all of them.
     """
     _check_no_clash(arch)
-    if arch not in _names(3) and not plugins.has(arch, spatial_dims=3):
+    if not is_arch(arch, spatial_dims=3):
         check_arch(arch, spatial_dims=2)
 
 

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 
 from medres.errors import ModelError, WeightsError
 from medres.models.classifier import ClassificationModel
-from medres.models.factory import backbone_facts, create_model, list_archs
+from medres.models.factory import backbone_facts, create_model, dims_of, list_archs
 from medres.models.names import check_arch
 from medres.models.weights import resolve_weights
 from medres.workflows.catalogue import archs
@@ -156,6 +156,11 @@ _BROKEN = {
     "halves": (
         "    class Kind(Backbone):\n        def forward(self, x): return 2 * super().forward(x)\n"
         "    return Kind(net, parts=parts, **said)\nbuild.spatial_dims = 2\n", "cut at stem, its two halves"),
+    "exits-when-imported": ("    pass\nraise SystemExit(3)\n", "cannot be imported (SystemExit: 3)"),
+    "exits-when-made": ("    raise SystemExit(3)\nbuild.spatial_dims = 2\n", "its factory raises SystemExit: 3"),
+    "exits-when-it-computes": (
+        "    class Kind(Backbone):\n        def forward(self, x): raise SystemExit(3)\n"
+        "    return Kind(net, parts=parts, **said)\nbuild.spatial_dims = 2\n", "raises SystemExit on an input"),
     "no-function": ("    pass\nbuild = 3\n", "is a int, not a function"),
     "import": ("    pass\nimport no_such_package_at_all\n", "cannot be imported (ModuleNotFoundError"),
 }  # fmt: skip
@@ -191,6 +196,19 @@ def test_a_broken_backbone_is_refused_when_it_is_made(other: Path, case: str) ->
 def test_the_same_code_without_a_fault_is_taken(other: Path) -> None:
     _plugin(other, "other", _HEAD + "    return kind(net, parts=parts, **said)\nbuild.spatial_dims = 2\n")
     assert create_model("other", num_classes=2).backbone.num_features == 4
+
+
+def test_one_that_is_not_asked_for_is_not_imported(other: Path) -> None:
+    _plugin(other, "other", _HEAD + "    return kind(net, parts=parts, **said)\nbuild.spatial_dims = 2\n")
+    assert dims_of("test_resnet") == (2,)
+    assert dims_of("resnet18") == (2, 3)
+    create_model("test_resnet", num_classes=2)
+    backbone_facts("resnet10", spatial_dims=3)
+    with pytest.raises(ModelError, match="not known"):
+        check_arch("others", spatial_dims=2)
+    assert "other_backbone" not in sys.modules
+    assert dims_of("other") == (2,)
+    assert "other_backbone" in sys.modules
 
 
 @pytest.mark.parametrize(("name", "dims"), [("resnet18", 2), ("resnet10", 3), ("resnet18", 3)])
