@@ -37,7 +37,8 @@ def list_archs(*, spatial_dims: int) -> list[str]:
         >>> "resnetv2_50x1_bit" in list_archs(spatial_dims=2)
         True
     """
-    return [*builtin_archs(spatial_dims=spatial_dims), *plugins.plugin_archs(spatial_dims=spatial_dims)]
+    own = builtin_archs(spatial_dims=spatial_dims)
+    return [*own, *(arch for arch in plugins.plugin_archs(spatial_dims=spatial_dims) if not is_builtin(arch))]
 
 
 def builtin_archs(*, spatial_dims: int) -> list[str]:

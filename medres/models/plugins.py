@@ -55,8 +55,13 @@ def plugin_archs(*, spatial_dims: int) -> list[str]:
             if dims_of(name) == spatial_dims:
                 names.append(name)
         except ModelError:
-            continue  # it is refused with its reason when it is asked for by name
+            continue  # `medres archs` says why, and so does asking for it by name
     return sorted(names)
+
+
+def plugin_names() -> list[str]:
+    """Return the names that installed plug-ins register, usable or not, without importing any."""
+    return sorted(_registered())
 
 
 def has(arch: str, *, spatial_dims: int) -> bool:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 import torch
+from rich.console import Console
 from safetensors.torch import save_file
 
 from medres.errors import ModelError, WeightsError
@@ -191,6 +194,32 @@ def test_a_broken_backbone_is_refused_when_it_is_made(other: Path, case: str) ->
     assert words in str(caught.value), str(caught.value)
     assert "plug-in backbone 'other' of other 2.0 cannot be used" in str(caught.value)
     assert "resnet18" in list_archs(spatial_dims=2)  # the others are not in its way
+
+
+@pytest.mark.parametrize("case", ["import", "exits-when-imported", "no-dims", "raises", "features"])
+def test_the_list_says_which_plugins_cannot_be_used_and_why(other: Path, case: str) -> None:
+    body, words = _BROKEN[case]
+    _plugin(other, "other", _HEAD + body)
+    found = archs(spatial_dims=2)
+    assert "other" not in found.names
+    assert "resnet18" in found.names
+    (plugin,) = found.unusable_plugins
+    assert (plugin.name, plugin.package) == ("other", "other 2.0")
+    assert words in plugin.reason
+    assert found.summary()["unusable_plugins"] == (asdict(plugin),)
+    console = Console(width=500, file=io.StringIO(), record=True)
+    console.print(found.screen())
+    assert plugin.reason in console.export_text()
+
+
+def test_the_list_says_that_a_name_is_taken(other: Path) -> None:
+    _plugin(other, "resnet10", _HEAD + "    return kind(net, parts=parts, **said)\nbuild.spatial_dims = 2\n")
+    two, three = archs(spatial_dims=2), archs(spatial_dims=3)
+    assert "resnet10" not in two.names
+    assert (three.names.count("resnet10"), three.records[0].plugin) == (1, "")
+    assert two.unusable_plugins == three.unusable_plugins
+    assert "'resnet10' belongs to medres" in two.unusable_plugins[0].reason
+    assert "resnet10" not in list_archs(spatial_dims=2)
 
 
 def test_the_same_code_without_a_fault_is_taken(other: Path) -> None:
