@@ -142,9 +142,9 @@ def _why_not(arch: str, spatial_dims: int) -> tuple[str, str]:
     if base != arch and base in _names(spatial_dims):
         return "names weights, too", f"Type arch {base} and weights {arch}."
     if spatial_dims == 3:
-        reason = "exists in 2D only" if arch in _names(2) else "is not known in 3D"
+        reason = "exists in 2D only" if is_arch(arch, spatial_dims=2) else "is not known in 3D"
         return reason, f"In 3D there are {', '.join(_names(3))}."
-    if arch in _names(3):
+    if is_arch(arch, spatial_dims=3):
         return "exists in 3D only", _suggestion(arch)
     if (current := timm.models.get_deprecated_models().get(arch)) is not None:
         return "is a name that timm gave up", _renamed(current)

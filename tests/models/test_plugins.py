@@ -67,8 +67,9 @@ def test_an_installed_backbone_is_one_of_the_names() -> None:
     assert (facts.total_stride, facts.num_features) == (16, 24)
     record = archs().records[-1]
     assert (record.name, record.features, record.weights, record.plugin) == ("tiny_net", 24, (), "tiny-backbone 1.0")
-    with pytest.raises(ModelError, match="'tiny_net' is not known in 3D"):
-        check_arch("tiny_net", spatial_dims=3)
+    for arch, dims, words in (("tiny_net", 3, "exists in 2D only"), ("tiny_net_3d", 2, "exists in 3D only")):
+        with pytest.raises(ModelError, match=f"'{arch}' {words}"):
+            check_arch(arch, spatial_dims=dims)
     with torch.device("meta"):
         assert next(create_model("tiny_net", num_classes=2).parameters()).is_meta
 
