@@ -114,7 +114,8 @@ def archs(*, spatial_dims: int = 2, shape: Sequence[int] | None = None, batch_si
 
     Args:
         spatial_dims: 2 or 3.
-        shape: Spatial shape of the input that the memory is told for; 224 pixels or 96 voxels a side by default.
+        shape: Spatial shape of the input that the memory is told for, (H, W) or (D, H, W); 224 pixels or 96 voxels a
+            side by default.
         batch_size: Scans a step; 16 images or 4 volumes by default.
 
     Raises:
@@ -124,17 +125,43 @@ def archs(*, spatial_dims: int = 2, shape: Sequence[int] | None = None, batch_si
     from medres.models.names import builtin_archs
 
     names = builtin_archs(spatial_dims=spatial_dims)
-    sizes = tuple(shape or (_SIDE[spatial_dims],) * spatial_dims)
+    sizes = (_SIDE[spatial_dims],) * spatial_dims if shape is None else tuple(shape)
     batch = _BATCH_SIZE[spatial_dims] if batch_size is None else batch_size
-    if len(sizes) != spatial_dims or min((*sizes, batch)) < 1:
-        raise UsageError(
-            f"shape {sizes} with batches of {batch} cannot be.", fix=f"Give {spatial_dims} positive sizes and a batch."
-        )
+    _check_sizes(sizes, batch, spatial_dims)
     records = tuple(_record(name, spatial_dims, sizes, batch) for name in names)
     added, unusable = _of_plugins(spatial_dims, sizes, batch)
     return Archs(
         spatial_dims=spatial_dims, shape=sizes, batch_size=batch, records=records + added, unusable_plugins=unusable
     )
+
+
+def parse_shape(text: str) -> tuple[int, ...]:
+    """Return the sizes in ``--shape``.
+
+    Raises:
+        UsageError: They are no whole numbers.
+
+    Example:
+        >>> parse_shape("32,128,128"), parse_shape("224x224")
+        ((32, 128, 128), (224, 224))
+    """
+    try:
+        return tuple(int(part) for part in text.replace("x", ",").split(","))
+    except ValueError:
+        raise UsageError(
+            f"--shape {text!r} is no shape.", fix="Write whole numbers: H,W such as 224,224, or D,H,W such as 64,64,64."
+        ) from None
+
+
+def _check_sizes(shape: tuple[int, ...], batch_size: int, spatial_dims: int) -> None:
+    axes = {2: "H,W", 3: "D,H,W"}[spatial_dims]
+    if len(shape) != spatial_dims:
+        raise UsageError(
+            f"Shape {list(shape)} cannot be that of an input in {spatial_dims}D.",
+            fix=f"Give {spatial_dims} sizes, order {axes}, or the other --dims.",
+        )
+    if min((*shape, batch_size)) < 1:
+        raise UsageError(f"Batches of {batch_size} at {list(shape)} cannot be.", fix="Sizes and batch are 1 or more.")
 
 
 def _of_plugins(
