@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import shutil
 import subprocess
@@ -28,6 +29,10 @@ from tests.contracts.test_backbones import (  # noqa: F401 -- collected here wit
     test_prefix_and_suffix_are_the_whole_bit_for_bit,
     test_saved_and_loaded_it_computes_the_same,
     test_shapes,
+)
+from tests.contracts.test_freezing import (  # noqa: F401 -- likewise
+    test_frozen_tensors_are_bit_identical_after_training,
+    test_groups_hold_every_trainable_parameter_once,
 )
 
 PACKAGE = Path(__file__).parent / "plugin_package"
@@ -57,6 +62,11 @@ def model(request: pytest.FixtureRequest, _installed: None) -> ClassificationMod
     dims, arch = request.param
     torch.manual_seed(0)
     return create_model(arch, spatial_dims=dims, num_classes=3).eval()
+
+
+@pytest.fixture
+def network(model: ClassificationModel) -> ClassificationModel:
+    return copy.deepcopy(model)
 
 
 @pytest.mark.usefixtures("_installed")
