@@ -383,15 +383,24 @@ def compare(
 @app.command()
 def archs(
     dims: Annotated[int, typer.Option(help="2 or 3.", min=2, max=3)] = 2,
+    shape: Annotated[
+        Text,
+        typer.Option(help="Input that memory is told for: H,W or D,H,W. Default: 224,224 or 96,96,96."),
+    ] = None,
+    batch_size: Annotated[Number, typer.Option(help="Scans a step that memory is told for. Default: 16 or 4.")] = None,
     json_: Json = False,
     debug: Debug = False,
 ) -> None:
-    """List the backbones: parameters, features, known weights, memory of a training step."""
+    """List the backbones: parameters, features, known weights, memory of a training step.
+
+    Example: medres archs --dims 3 --shape 64,64,64 --batch-size 8
+    """
 
     def work() -> Any:
         from medres import workflows
 
-        found = workflows.archs(spatial_dims=dims)
+        sizes = None if shape is None else workflows.parse_shape(shape)
+        found = workflows.archs(spatial_dims=dims, shape=sizes, batch_size=batch_size)
         return found.summary() if json_ else found.screen()
 
     _answer(work, debug=debug, as_json=json_)

@@ -22,7 +22,7 @@ from medres.models.loading import (
     report_of,
     stated_geometry,
 )
-from medres.models.names import check_arch, check_spatial_dims, is_builtin, list_archs, require_arch
+from medres.models.names import check_arch, check_spatial_dims, is_arch, is_builtin, list_archs, require_arch
 from medres.models.plugins import build_plugin_backbone
 from medres.models.slices import SliceModel
 from medres.models.stochastic_depth import set_stochastic_depth
@@ -197,7 +197,7 @@ def dims_of(arch: str, *, weights: str = "none") -> tuple[int, ...]:
         ((2, 3), (2,), (3,), (3,))
     """
     require_arch(arch)
-    found = tuple(dims for dims in (2, 3) if arch in list_archs(spatial_dims=dims))
+    found = tuple(dims for dims in (2, 3) if is_arch(arch, spatial_dims=dims))
     return (3,) if weights == "medicalnet" and 3 in found else found
 
 

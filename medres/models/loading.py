@@ -23,7 +23,7 @@ from medres.models.donors import describe, fitting_archs
 from medres.models.geometry import KEY, Geometry, arch_of, choose_geometry, geometry_in, geometry_of
 from medres.models.inflation import Inflation, inflate_kernel
 from medres.models.medicalnet import HEAD
-from medres.models.names import list_archs
+from medres.models.names import is_arch
 from medres.models.stated_arch import require_stated_arch, twins_of
 from medres.models.stem import FoldedConv, adapt_stem, scalar_statistic
 from medres.models.weights import PretrainedWeights
@@ -306,7 +306,7 @@ def _way_out(backbone: Backbone, weights: PretrainedWeights) -> str:
 def _same_tensors(candidates: list[str], backbone: Backbone, weights: PretrainedWeights) -> str:
     if weights.arch in candidates:
         candidates = [weights.arch]
-    here = [arch for arch in candidates if arch in list_archs(spatial_dims=backbone.spatial_dims)]
+    here = [arch for arch in candidates if is_arch(arch, spatial_dims=backbone.spatial_dims)]
     return f"They have the same tensors as {' or '.join(here or candidates)}{'' if here else ' (2D only)'}"
 
 

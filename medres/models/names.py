@@ -37,7 +37,8 @@ def list_archs(*, spatial_dims: int) -> list[str]:
         >>> "resnetv2_50x1_bit" in list_archs(spatial_dims=2)
         True
     """
-    return [*builtin_archs(spatial_dims=spatial_dims), *plugins.plugin_archs(spatial_dims=spatial_dims)]
+    own = builtin_archs(spatial_dims=spatial_dims)
+    return [*own, *(arch for arch in plugins.plugin_archs(spatial_dims=spatial_dims) if not is_builtin(arch))]
 
 
 def builtin_archs(*, spatial_dims: int) -> list[str]:
@@ -53,6 +54,19 @@ def builtin_archs(*, spatial_dims: int) -> list[str]:
 def is_builtin(arch: str) -> bool:
     """Return whether medres itself has a network of this name, in 2D or 3D."""
     return arch in _names(2) or arch in _names(3)
+
+
+def is_arch(arch: str, *, spatial_dims: int) -> bool:
+    """Return whether `list_archs` has this name; no plug-in of another name is imported to tell.
+
+    Raises:
+        ModelError: An installed plug-in of this name cannot be loaded.
+
+    Example:
+        >>> is_arch("resnet50d", spatial_dims=2), is_arch("resnet50d", spatial_dims=3)
+        (True, False)
+    """
+    return arch in _names(spatial_dims) or plugins.has(arch, spatial_dims=spatial_dims)
 
 
 def check_spatial_dims(spatial_dims: int) -> None:
@@ -79,7 +93,7 @@ def check_arch(arch: str, *, spatial_dims: int) -> None:
     """
     check_spatial_dims(spatial_dims)
     _check_no_clash(arch)
-    if arch not in _names(spatial_dims) and not plugins.has(arch, spatial_dims=spatial_dims):
+    if not is_arch(arch, spatial_dims=spatial_dims):
         reason, fix = _why_not(arch, spatial_dims)
         raise ModelError(f"Architecture {arch!r} {reason}.", fix=fix)
 
@@ -91,7 +105,7 @@ def require_arch(arch: str) -> None:
         ModelError: With the reason, near names, and how to list all of them.
     """
     _check_no_clash(arch)
-    if arch not in _names(3) and not plugins.has(arch, spatial_dims=3):
+    if not is_arch(arch, spatial_dims=3):
         check_arch(arch, spatial_dims=2)
 
 
@@ -128,9 +142,9 @@ def _why_not(arch: str, spatial_dims: int) -> tuple[str, str]:
     if base != arch and base in _names(spatial_dims):
         return "names weights, too", f"Type arch {base} and weights {arch}."
     if spatial_dims == 3:
-        reason = "exists in 2D only" if arch in _names(2) else "is not known in 3D"
+        reason = "exists in 2D only" if is_arch(arch, spatial_dims=2) else "is not known in 3D"
         return reason, f"In 3D there are {', '.join(_names(3))}."
-    if arch in _names(3) or plugins.has(arch, spatial_dims=3):
+    if is_arch(arch, spatial_dims=3):
         return "exists in 3D only", f"For volumes use --dims 3. {_suggestion(arch)}"
     if (current := timm.models.get_deprecated_models().get(arch)) is not None:
         return "is a name that timm gave up", _renamed(current)

@@ -34,6 +34,10 @@ from medres.models.backbone import STAGES, Backbone
 #: Entry-point group.
 GROUP = "medres.backbones"
 
+#: Whatever a stranger's code raises. Also SystemExit: a script that ends in ``sys.exit`` may be registered as a module,
+#: and would end a run without a word. Not KeyboardInterrupt, which is the user's.
+_STRANGERS = (Exception, SystemExit)
+
 #: Side of the input that a network is tried on, by spatial dims.
 _PROBE_SIDE = {2: 64, 3: 32}
 
@@ -51,8 +55,13 @@ def plugin_archs(*, spatial_dims: int) -> list[str]:
             if dims_of(name) == spatial_dims:
                 names.append(name)
         except ModelError:
-            continue  # it is refused with its reason when it is asked for by name
+            continue  # `medres archs` says why, and so does asking for it by name
     return sorted(names)
+
+
+def plugin_names() -> list[str]:
+    """Return the names that installed plug-ins register, usable or not, without importing any."""
+    return sorted(_registered())
 
 
 def has(arch: str, *, spatial_dims: int) -> bool:
@@ -96,7 +105,7 @@ def build_plugin_backbone(arch: str, *, in_channels: int) -> Backbone:
     dims = dims_of(arch)
     try:
         backbone: Backbone = _factory(arch)(in_channels=in_channels)
-    except Exception as error:  # whatever a stranger's code raises
+    except _STRANGERS as error:
         raise _broken(arch, f"its factory raises {type(error).__name__}: {error}") from error
     fault = _fault_of_parts(backbone, arch, dims, in_channels) or _fault_of_features(backbone)
     if fault:
@@ -127,7 +136,7 @@ def _factory(arch: str) -> Callable[..., Any]:
         )
     try:
         factory = points[0].load()
-    except Exception as error:  # whatever a stranger's code raises
+    except _STRANGERS as error:
         raise _broken(arch, f"{points[0].value} cannot be imported ({type(error).__name__}: {error})") from error
     if not callable(factory):
         raise _broken(arch, f"{points[0].value} is a {type(factory).__name__}, not a function")
@@ -194,7 +203,7 @@ def _fault_of_features(backbone: Backbone) -> str:
     try:
         with torch.no_grad():
             return _fault_of_outputs(backbone.eval(), x.view(2, backbone.in_channels, *[side] * dims))
-    except Exception as error:  # whatever a stranger's code raises
+    except _STRANGERS as error:
         return f"its network raises {type(error).__name__} on an input of {side} voxels a side: {error}"
     finally:
         backbone.train(was_training)

@@ -13,6 +13,7 @@ from medres.planning.plan import (
     Deviations,
     Exponent,
     LogGain,
+    Neighbours,
     Relative,
     Shift,
     Windows,
@@ -85,7 +86,8 @@ class PlanOverrides(Document):
         orientation: Code of D, H, W such as ``SPL``; ``none`` takes volumes as they lie in their files.
         spacing_mm: (d, h, w) in mm, in 2.5D (h, w); ``none`` (kept as an empty list) scales each scan by its own size.
         shape: Spatial shape of the network's input, (D, H, W) or (H, W).
-        neighbours: Slices that a 2.5D network sees as channels: 1, or 3 for the slice between those beside it.
+        neighbours: Slices that a 2.5D network sees as channels: 1, or an odd number up to 15: 3 for the slice between
+            those beside it.
         stem_stride: Stride along D, H, W of a 3D network's first convolution and of the pooling after it, each 1 or 2.
         crop: ``foreground`` or ``none``.
         windows: CT windows, by name or as [low, high] in HU; each becomes one channel.
@@ -108,7 +110,7 @@ class PlanOverrides(Document):
         tuple[Annotated[float, pydantic.Field(gt=0)], ...] | None, pydantic.BeforeValidator(_parse_spacing)
     ] = None
     shape: tuple[Annotated[int, pydantic.Field(ge=1)], ...] | None = None
-    neighbours: Literal[1, 3] | None = None
+    neighbours: Neighbours | None = None
     stem_stride: tuple[Literal[1, 2], Literal[1, 2], Literal[1, 2]] | None = None
     crop: Literal["foreground", "none"] | None = None
     windows: Windows | None = None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal
 
 from medres.errors import PlanError
 from medres.planning.budget import slices_budget, voxel_budget
@@ -77,8 +76,8 @@ def choose_pitch(shape: Sequence[int], extent: Extent, *, wishes: PlanOverrides)
     return by_wish(wishes.spacing_mm or None, key="spacing_mm", instead_of=chosen.reason)
 
 
-def choose_neighbours(wishes: PlanOverrides, *, slicewise: bool) -> Choice[Literal[1, 3]]:
-    """Return how many neighbouring slices the network sees as channels: 1 (the slice alone) or 3.
+def choose_neighbours(wishes: PlanOverrides, *, slicewise: bool) -> Choice[int]:
+    """Return how many neighbouring slices the network sees as channels: 1 (the slice alone) where none are asked for.
 
     Raises:
         PlanError: The user asks for neighbours, but scans are not read slice by slice.
@@ -90,7 +89,7 @@ def choose_neighbours(wishes: PlanOverrides, *, slicewise: bool) -> Choice[Liter
                 fix="Leave planning.neighbours out, or read volumes with --dims 2.5.",
             )
         return Choice(1, "Scans are not read slice by slice.")
-    reason = "A slice is shown by itself; planning.neighbours=3 adds those on both sides of it as channels."
+    reason = "A slice is shown by itself; planning.neighbours=3 adds that on either side of it as channels, 5 two."
     if wishes.neighbours is None:
         return Choice(1, reason)
     return by_wish(wishes.neighbours, key="neighbours", instead_of=f"1. {reason}")

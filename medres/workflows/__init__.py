@@ -25,6 +25,7 @@ _HOMES = {
     "run_preview": "medres.workflows.previewing",
     "fetch_weights": "medres.workflows.weights",
     "archs": "medres.workflows.catalogue",
+    "parse_shape": "medres.workflows.catalogue",
     "phantoms": "medres.workflows.catalogue",
 }
 

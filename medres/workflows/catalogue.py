@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from rich.box import SIMPLE_HEAD
+from rich.console import Group
 from rich.table import Table
+from rich.text import Text
 
 from medres.data.phantoms import write_phantoms
-from medres.errors import UsageError
+from medres.errors import ModelError, UsageError
 from medres.runs.atomic import require_writable
 
 #: Side of the input and scans a step that memory is told for, by spatial dims: what a CPU's plan has at most.
@@ -42,6 +44,21 @@ class ArchRecord:
 
 
 @dataclass(frozen=True, kw_only=True)
+class UnusablePlugin:
+    """An installed plug-in backbone that `create_model` refuses.
+
+    Args:
+        name: That it registers.
+        package: That it comes from.
+        reason: Why it cannot be used.
+    """
+
+    name: str
+    package: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Archs:
     """All backbones for images or volumes.
 
@@ -50,12 +67,15 @@ class Archs:
         shape: Spatial shape of the input that the memory is for.
         batch_size: Scans a step that the memory is for.
         records: One for each name.
+        unusable_plugins: Installed plug-ins that cannot be used; also those of which it is not known whether they are
+            for images or volumes.
     """
 
     spatial_dims: int
     shape: tuple[int, ...]
     batch_size: int
     records: tuple[ArchRecord, ...]
+    unusable_plugins: tuple[UnusablePlugin, ...] = ()
 
     @property
     def names(self) -> list[str]:
@@ -66,8 +86,11 @@ class Archs:
         """Return what ``--json`` prints."""
         return asdict(self)
 
-    def screen(self) -> Table:
+    def screen(self) -> Group:
         """Return what the command line prints."""
+        return Group(self._table(), *(Text(plugin.reason) for plugin in self.unusable_plugins))
+
+    def _table(self) -> Table:
         size = "x".join(map(str, self.shape))
         table = Table(
             title=f"{len(self.records)} backbones in {self.spatial_dims}D; memory to train all layers, batches of "
@@ -91,36 +114,82 @@ def archs(*, spatial_dims: int = 2, shape: Sequence[int] | None = None, batch_si
 
     Args:
         spatial_dims: 2 or 3.
-        shape: Spatial shape of the input that the memory is told for; 224 pixels or 96 voxels a side by default.
+        shape: Spatial shape of the input that the memory is told for, (H, W) or (D, H, W); 224 pixels or 96 voxels a
+            side by default.
         batch_size: Scans a step; 16 images or 4 volumes by default.
 
     Raises:
-        ModelError: Another number of dimensions, or a plug-in that cannot be loaded.
+        ModelError: Another number of dimensions. Plug-ins that cannot be used are not raised but told.
         UsageError: The shape or the batch size cannot be.
     """
-    from medres.models.names import list_archs
+    from medres.models.names import builtin_archs
 
-    names = list_archs(spatial_dims=spatial_dims)
-    sizes = tuple(shape or (_SIDE[spatial_dims],) * spatial_dims)
+    names = builtin_archs(spatial_dims=spatial_dims)
+    sizes = (_SIDE[spatial_dims],) * spatial_dims if shape is None else tuple(shape)
     batch = _BATCH_SIZE[spatial_dims] if batch_size is None else batch_size
-    if len(sizes) != spatial_dims or min((*sizes, batch)) < 1:
-        raise UsageError(
-            f"shape {sizes} with batches of {batch} cannot be.", fix=f"Give {spatial_dims} positive sizes and a batch."
-        )
+    _check_sizes(sizes, batch, spatial_dims)
     records = tuple(_record(name, spatial_dims, sizes, batch) for name in names)
-    return Archs(spatial_dims=spatial_dims, shape=sizes, batch_size=batch, records=records)
+    added, unusable = _of_plugins(spatial_dims, sizes, batch)
+    return Archs(
+        spatial_dims=spatial_dims, shape=sizes, batch_size=batch, records=records + added, unusable_plugins=unusable
+    )
 
 
-def _record(name: str, spatial_dims: int, shape: Sequence[int], batch_size: int) -> ArchRecord:
+def parse_shape(text: str) -> tuple[int, ...]:
+    """Return the sizes in ``--shape``.
+
+    Raises:
+        UsageError: They are no whole numbers.
+
+    Example:
+        >>> parse_shape("32,128,128"), parse_shape("224x224")
+        ((32, 128, 128), (224, 224))
+    """
+    try:
+        return tuple(int(part) for part in text.replace("x", ",").split(","))
+    except ValueError:
+        raise UsageError(
+            f"--shape {text!r} is no shape.", fix="Write whole numbers: H,W such as 224,224, or D,H,W such as 64,64,64."
+        ) from None
+
+
+def _check_sizes(shape: tuple[int, ...], batch_size: int, spatial_dims: int) -> None:
+    axes = {2: "H,W", 3: "D,H,W"}[spatial_dims]
+    if len(shape) != spatial_dims:
+        raise UsageError(
+            f"Shape {list(shape)} cannot be that of an input in {spatial_dims}D.",
+            fix=f"Give {spatial_dims} sizes, order {axes}, or the other --dims.",
+        )
+    if min((*shape, batch_size)) < 1:
+        raise UsageError(f"Batches of {batch_size} at {list(shape)} cannot be.", fix="Sizes and batch are 1 or more.")
+
+
+def _of_plugins(
+    spatial_dims: int, shape: Sequence[int], batch_size: int
+) -> tuple[tuple[ArchRecord, ...], tuple[UnusablePlugin, ...]]:
+    from medres.models.factory import dims_of
+    from medres.models.plugins import packages_of, plugin_names
+
+    records, unusable = [], []
+    for name in plugin_names():
+        package = ", ".join(packages_of(name))
+        try:
+            if spatial_dims in dims_of(name):
+                records.append(_record(name, spatial_dims, shape, batch_size, plugin=package))
+        except ModelError as error:
+            unusable.append(UnusablePlugin(name=name, package=package, reason=str(error)))
+    return tuple(records), tuple(unusable)
+
+
+def _record(name: str, spatial_dims: int, shape: Sequence[int], batch_size: int, *, plugin: str = "") -> ArchRecord:
     from medres.models.arch_facts import arch_facts
-    from medres.models.plugins import packages_of
     from medres.models.weights import known_weights
 
     facts = arch_facts(name, spatial_dims=spatial_dims)
     return ArchRecord(
         name=name, parameters=facts.parameters, features=facts.features,
         weights=known_weights(name, spatial_dims=spatial_dims),
-        memory_bytes=round(facts.training_bytes(shape, batch_size=batch_size)), plugin=", ".join(packages_of(name)),
+        memory_bytes=round(facts.training_bytes(shape, batch_size=batch_size)), plugin=plugin,
     )  # fmt: skip
 
 

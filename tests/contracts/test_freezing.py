@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 
 import pytest
+import timm
 import torch
 from torch.nn.modules.batchnorm import _NormBase
 
@@ -14,6 +15,9 @@ from medres.finetuning.parameter_groups import parameter_groups
 from medres.finetuning.stages import Stage
 from medres.models.classifier import ClassificationModel
 from medres.models.factory import create_model
+from medres.models.geometry import GeometryName
+from medres.models.names import TIMM_MODULES
+from tests.models.conftest import _one_thread  # noqa: F401 -- a fixture: one thread for small nets
 
 FAMILIES = [
     ("resnet18", 2),
@@ -23,15 +27,33 @@ FAMILIES = [
     ("seresnet50", 2),
     ("resnetv2_50", 2),
     ("resnetblur18", 2),
+    ("resnest14d", 2),
+    ("res2next50", 2),
+    ("skresnet18", 2),
+    ("legacy_seresnet18", 2),
+    ("regnetx_002", 2),
+    ("test_convnext", 2),
+    ("densenet121", 2),
     ("resnet10", 3),
     ("resnet50", 3),
 ]
+#: In MedicalNet's geometry, with both kinds of shortcut.
+MEDICALNET = ("resnet10", "resnet18")
 STAGES = ("stem", "layer1", "layer2", "layer3", "layer4", "head")
 
 
-def _model(arch: str, spatial_dims: int) -> ClassificationModel:
+def _model(arch: str, spatial_dims: int, geometry: GeometryName | None = None) -> ClassificationModel:
     torch.manual_seed(0)
-    return create_model(arch, spatial_dims=spatial_dims, num_classes=2, in_channels=1, weights="none")
+    return create_model(arch, spatial_dims=spatial_dims, num_classes=2, geometry=geometry)
+
+
+@pytest.fixture(
+    params=[*((*family, None) for family in FAMILIES), *((arch, 3, "medicalnet") for arch in MEDICALNET)],
+    ids=lambda case: f"{case[0]}-{case[1]}D" + f"-{case[2]}" * bool(case[2]),
+)
+def network(request: pytest.FixtureRequest) -> ClassificationModel:
+    """Return a new one for each test, which freezes and trains it."""
+    return _model(*request.param)
 
 
 def _batch(spatial_dims: int) -> torch.Tensor:
@@ -48,20 +70,25 @@ def _train_steps(model: torch.nn.Module, batch: torch.Tensor, steps: int = 1) ->
         optimizer.step()
 
 
+def test_every_family_has_a_member_here() -> None:
+    modules = {timm.models.model_entrypoint(arch).__module__ for arch, dims in FAMILIES if dims == 2}
+    assert {module.rsplit(".", 1)[-1] for module in modules} == set(TIMM_MODULES)
+
+
 @pytest.mark.parametrize("stage", ["layer2", "head"])
-@pytest.mark.parametrize(("arch", "spatial_dims"), FAMILIES)
-def test_frozen_tensors_are_bit_identical_after_training(arch: str, spatial_dims: int, stage: str) -> None:
-    model = freeze_to(_model(arch, spatial_dims), stage, norm_statistics="update")
+def test_frozen_tensors_are_bit_identical_after_training(network: ClassificationModel, stage: str) -> None:
+    model = freeze_to(network, stage, norm_statistics="update")
     before = copy.deepcopy(model.state_dict())
     model.train()
     for module in model.modules():  # somebody wakes every part one by one
         module.train()
-    _train_steps(model, _batch(spatial_dims))
+    _train_steps(model, _batch(model.backbone.spatial_dims))
     limit = STAGES.index(stage)
     frozen = [name for name in before if STAGES.index(model.stage_of(name)) < limit]
     assert frozen
+    after = model.state_dict()
     for name in frozen:
-        assert torch.equal(model.state_dict()[name], before[name]), name
+        assert torch.equal(after[name], before[name]), name
     assert not torch.equal(model.head.weight, before["head.weight"])
 
 
@@ -106,9 +133,8 @@ def test_an_unknown_stage_is_refused_with_the_names() -> None:
         freeze_to(_model("resnet10", 3), "layer9")
 
 
-@pytest.mark.parametrize(("arch", "spatial_dims"), FAMILIES)
-def test_groups_hold_every_trainable_parameter_once(arch: str, spatial_dims: int) -> None:
-    model = freeze_to(_model(arch, spatial_dims), "layer3")
+def test_groups_hold_every_trainable_parameter_once(network: ClassificationModel) -> None:
+    model = freeze_to(network, "layer3")
     stage = Stage(name="x", train_from="layer3", epochs=1, lr=1e-3, layer_decay=0.5, weight_decay=0.1)
     groups = parameter_groups(model, stage)
     held = [id(parameter) for group in groups for parameter in group["params"]]

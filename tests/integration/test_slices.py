@@ -11,10 +11,12 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
+import safetensors.torch
 import torch
 
 import medres
 from medres.deployment.bundle import load_bundle
+from medres.models.factory import create_model
 from medres.models.slices import SliceModel
 from medres.preprocessing.preprocessor import Preprocessor
 from medres.runs.events import read_events
@@ -152,3 +154,22 @@ def test_images_are_not_read_as_slices(phantoms: Path, tmp_path: Path) -> None:
     answer = inside("finetune", "--data", phantoms, "--arch", ARCH, "--dims", "2.5", "--output", tmp_path)
     assert answer.exit_code == 1
     assert "there is no third axis" in answer.output
+
+
+def test_five_neighbours_from_the_command_line_to_prediction(stacks: Path, tmp_path: Path) -> None:
+    """With a stem for RGB, divided over them."""
+    torch.manual_seed(0)
+    trained = dict(create_model(ARCH, num_classes=2, in_channels=3).backbone.net.state_dict())
+    safetensors.torch.save_file(trained, tmp_path / "rgb.safetensors")
+    answer = inside(
+        "finetune", "--data", stacks, "--arch", ARCH, "--weights", tmp_path / "rgb.safetensors", "--folds", "2",
+        "--epochs", "1", "--output", tmp_path, "--name", "five", "--no-tracking", "--set", "planning.neighbours=5",
+    )  # fmt: skip
+    assert answer.exit_code == 0, answer.output
+    run = medres.Run(tmp_path / "five")
+    bundle = load_bundle(run.path / "model")
+    assert (bundle.plan.neighbours, bundle.members[0].model.backbone.in_channels) == (5, 5)
+    paths, classes = _paths(run, stacks), [f"prob_{name}" for name in run.metrics["classes"]]
+    rows = run.predictions[run.predictions["fold"] == "0"]
+    again = medres.Predictor(run.path, member=0).predict([paths[name] for name in rows["sample"]])
+    np.testing.assert_allclose(again.probabilities, rows[classes].to_numpy(), atol=1e-5)

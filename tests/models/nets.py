@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,19 @@ def as_grey(
     """Return grey values as a folded net expects them: one scalar mean and deviation, repeated over its channels."""
     scaled = (values - sum(mean) / len(mean)) / (sum(std) / len(std))
     return scaled.repeat(1, channels, *[1] * (values.ndim - 2))
+
+
+def count_connections(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Return a list that grows by the timeout of each connection that is tried, answered or not."""
+    tried: list[Any] = []
+    connect = socket.create_connection
+
+    def counted(address: Any, timeout: Any = None, *options: Any, **named: Any) -> socket.socket:
+        tried.append(timeout)
+        return connect(address, timeout, *options, **named)
+
+    monkeypatch.setattr(socket, "create_connection", counted)
+    return tried
 
 
 def point_hub_to(address: str, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

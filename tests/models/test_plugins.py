@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import copy
+import io
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 import torch
+from rich.console import Console
 from safetensors.torch import save_file
 
 from medres.errors import ModelError, WeightsError
 from medres.models.classifier import ClassificationModel
-from medres.models.factory import backbone_facts, create_model, list_archs
+from medres.models.factory import backbone_facts, create_model, dims_of, list_archs
 from medres.models.fetching import published
 from medres.models.names import check_arch
 from medres.models.weights import resolve_weights
@@ -26,6 +30,10 @@ from tests.contracts.test_backbones import (  # noqa: F401 -- collected here wit
     test_prefix_and_suffix_are_the_whole_bit_for_bit,
     test_saved_and_loaded_it_computes_the_same,
     test_shapes,
+)
+from tests.contracts.test_freezing import (  # noqa: F401 -- likewise
+    test_frozen_tensors_are_bit_identical_after_training,
+    test_groups_hold_every_trainable_parameter_once,
 )
 
 PACKAGE = Path(__file__).parent / "plugin_package"
@@ -57,6 +65,11 @@ def model(request: pytest.FixtureRequest, _installed: None) -> ClassificationMod
     return create_model(arch, spatial_dims=dims, num_classes=3).eval()
 
 
+@pytest.fixture
+def network(model: ClassificationModel) -> ClassificationModel:
+    return copy.deepcopy(model)
+
+
 @pytest.mark.usefixtures("_installed")
 def test_an_installed_backbone_is_one_of_the_names() -> None:
     assert list_archs(spatial_dims=2)[-1] == "tiny_net"
@@ -65,8 +78,9 @@ def test_an_installed_backbone_is_one_of_the_names() -> None:
     assert (facts.total_stride, facts.num_features) == (16, 24)
     record = archs().records[-1]
     assert (record.name, record.features, record.weights, record.plugin) == ("tiny_net", 24, (), "tiny-backbone 1.0")
-    with pytest.raises(ModelError, match="'tiny_net' is not known in 3D"):
-        check_arch("tiny_net", spatial_dims=3)
+    for arch, dims, words in (("tiny_net", 3, "exists in 2D only"), ("tiny_net_3d", 2, "exists in 3D only")):
+        with pytest.raises(ModelError, match=f"'{arch}' {words}"):
+            check_arch(arch, spatial_dims=dims)
     with torch.device("meta"):
         assert next(create_model("tiny_net", num_classes=2).parameters()).is_meta
 
@@ -168,6 +182,11 @@ _BROKEN = {
     "halves": (
         "    class Kind(Backbone):\n        def forward(self, x): return 2 * super().forward(x)\n"
         "    return Kind(net, parts=parts, **said)\nbuild.spatial_dims = 2\n", "cut at stem, its two halves"),
+    "exits-when-imported": ("    pass\nraise SystemExit(3)\n", "cannot be imported (SystemExit: 3)"),
+    "exits-when-made": ("    raise SystemExit(3)\nbuild.spatial_dims = 2\n", "its factory raises SystemExit: 3"),
+    "exits-when-it-computes": (
+        "    class Kind(Backbone):\n        def forward(self, x): raise SystemExit(3)\n"
+        "    return Kind(net, parts=parts, **said)\nbuild.spatial_dims = 2\n", "raises SystemExit on an input"),
     "no-function": ("    pass\nbuild = 3\n", "is a int, not a function"),
     "import": ("    pass\nimport no_such_package_at_all\n", "cannot be imported (ModuleNotFoundError"),
 }  # fmt: skip
@@ -200,9 +219,48 @@ def test_a_broken_backbone_is_refused_when_it_is_made(other: Path, case: str) ->
     assert "resnet18" in list_archs(spatial_dims=2)  # the others are not in its way
 
 
+@pytest.mark.parametrize("case", ["import", "exits-when-imported", "no-dims", "raises", "features"])
+def test_the_list_says_which_plugins_cannot_be_used_and_why(other: Path, case: str) -> None:
+    body, words = _BROKEN[case]
+    _plugin(other, "other", _HEAD + body)
+    found = archs(spatial_dims=2)
+    assert "other" not in found.names
+    assert "resnet18" in found.names
+    (plugin,) = found.unusable_plugins
+    assert (plugin.name, plugin.package) == ("other", "other 2.0")
+    assert words in plugin.reason
+    assert found.summary()["unusable_plugins"] == (asdict(plugin),)
+    console = Console(width=500, file=io.StringIO(), record=True)
+    console.print(found.screen())
+    assert plugin.reason in console.export_text()
+
+
+def test_the_list_says_that_a_name_is_taken(other: Path) -> None:
+    _plugin(other, "resnet10", _HEAD + "    return kind(net, parts=parts, **said)\nbuild.spatial_dims = 2\n")
+    two, three = archs(spatial_dims=2), archs(spatial_dims=3)
+    assert "resnet10" not in two.names
+    assert (three.names.count("resnet10"), three.records[0].plugin) == (1, "")
+    assert two.unusable_plugins == three.unusable_plugins
+    assert "'resnet10' belongs to medres" in two.unusable_plugins[0].reason
+    assert "resnet10" not in list_archs(spatial_dims=2)
+
+
 def test_the_same_code_without_a_fault_is_taken(other: Path) -> None:
     _plugin(other, "other", _HEAD + "    return kind(net, parts=parts, **said)\nbuild.spatial_dims = 2\n")
     assert create_model("other", num_classes=2).backbone.num_features == 4
+
+
+def test_one_that_is_not_asked_for_is_not_imported(other: Path) -> None:
+    _plugin(other, "other", _HEAD + "    return kind(net, parts=parts, **said)\nbuild.spatial_dims = 2\n")
+    assert dims_of("test_resnet") == (2,)
+    assert dims_of("resnet18") == (2, 3)
+    create_model("test_resnet", num_classes=2)
+    backbone_facts("resnet10", spatial_dims=3)
+    with pytest.raises(ModelError, match="not known"):
+        check_arch("others", spatial_dims=2)
+    assert "other_backbone" not in sys.modules
+    assert dims_of("other") == (2,)
+    assert "other_backbone" in sys.modules
 
 
 @pytest.mark.parametrize(("name", "dims"), [("resnet18", 2), ("resnet10", 3), ("resnet18", 3)])

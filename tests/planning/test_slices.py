@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medres.data.statistics import ScanStatistics
-from medres.errors import PlanError
+from medres.errors import ConfigError, PlanError
 from medres.planning.budget import estimate_bytes_per_scan, estimate_macs
 from medres.planning.fingerprint import Fingerprint
 from medres.planning.overrides import PlanOverrides
@@ -79,12 +79,21 @@ def test_volumes_without_spacing_are_read_as_slices_where_asked_for() -> None:
 def test_neighbours_multiply_the_channels() -> None:
     grey = plan_of(fingerprint(knees()), neighbours=3)
     assert (grey.neighbours, grey.in_channels, grey.slice_channels) == (3, 3, 1)
+    wide = plan_of(fingerprint(knees()), neighbours=5)
+    assert (wide.neighbours, wide.in_channels, wide.slice_channels) == (5, 5, 1)
+    assert wide.intensity.mean == (pytest.approx(0.449, abs=1e-3),)  # the stem is folded: one mean for all channels
     windows = plan_of(fingerprint(examples.thick_ct()), neighbours=3)
     assert (windows.neighbours, windows.in_channels, windows.slice_channels) == (3, 9, 3)
     assert windows.intensity.mean == (pytest.approx(0.449, abs=1e-3),)
     assert "side by side" in windows.reasons["in_channels"]
     with pytest.raises(PlanError, match="not read slice by slice"):
         plan_of(fingerprint(examples.chest_ct()), net=backbone(3), neighbours=3)
+
+
+@pytest.mark.parametrize("neighbours", [-1, 0, 2, 4, 17])
+def test_neighbours_are_an_odd_number(neighbours: int) -> None:
+    with pytest.raises(ConfigError, match=f"neighbours: must be an odd number from 1 to 15.*; got {neighbours}"):
+        PlanOverrides.from_mapping({"neighbours": neighbours})
 
 
 def test_two_cores_read_fewer_pixels_and_then_fewer_slices() -> None:
@@ -137,7 +146,7 @@ def test_a_given_plan_of_slices_is_checked() -> None:
 
 
 @settings(max_examples=60)
-@given(any_fingerprint(3), any_backbone(2), any_machine, st.sampled_from((None, 1, 3)))
+@given(any_fingerprint(3), any_backbone(2), any_machine, st.sampled_from((None, 1, 3, 5, 15)))
 def test_any_volumes_can_be_planned_as_slices(found: Any, net: Any, machine: Any, neighbours: Any) -> None:
     plan = make_plan(
         found, backbone=net, machine=machine, num_training_scans=10, dims="2.5",

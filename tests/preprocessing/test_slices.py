@@ -134,16 +134,17 @@ def test_slices_are_finished_as_volumes_are(scheme: str) -> None:
     assert torch.equal(scans, expected.transpose(1, 2))
 
 
-def _three_neighbours(scheme: str, **intensity: Any) -> Plan:
+def _with_neighbours(scheme: str, neighbours: int = 3, **intensity: Any) -> Plan:
     own = 2 if scheme == "hu_windows" else 1
     return slice_plan(
-        scheme, neighbours=3, in_channels=3 * own, intensity=INTENSITIES[scheme] | intensity
+        scheme, neighbours=neighbours, in_channels=neighbours * own, intensity=INTENSITIES[scheme] | intensity
     )  # fmt: skip
 
 
+@pytest.mark.parametrize("neighbours", [3, 5, 15])
 @pytest.mark.parametrize("scheme", INTENSITIES)
-def test_neighbours_are_channels_in_the_order_window_then_neighbour(scheme: str) -> None:
-    plan = _three_neighbours(scheme)
+def test_neighbours_are_channels_in_the_order_window_then_neighbour(scheme: str, neighbours: int) -> None:
+    plan, half = _with_neighbours(scheme, neighbours), neighbours // 2
     prepared = [Preprocessor(plan).prepare(stack(count, scheme=scheme))[0] for count in (4, 9)]
     scans, mask = Preprocessor(plan).inputs(prepared, device=torch.device("cpu"))
     single, _ = Preprocessor(slice_plan(scheme)).inputs(prepared, device=torch.device("cpu"))
@@ -151,16 +152,16 @@ def test_neighbours_are_channels_in_the_order_window_then_neighbour(scheme: str)
     own = single.shape[2]
     for row, count in enumerate((4, 9)):
         for place in range(count):
-            for step in (-1, 0, 1):
+            for step in range(-half, half + 1):
                 beside = min(max(place + step, 0), count - 1)
                 for channel in range(own):
-                    shown = scans[row, place, channel * 3 + step + 1]
+                    shown = scans[row, place, channel * neighbours + step + half]
                     assert torch.equal(shown, single[row, beside, channel])
 
 
 def test_each_neighbour_gets_the_statistics_of_its_colour() -> None:
     mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-    plan = _three_neighbours("scaled", mean=mean, std=std)
+    plan = _with_neighbours("scaled", mean=mean, std=std)
     scans, _ = Preprocessor(plan).inputs([np.full((1, 3, 14, 16), 255, np.uint8)], device=torch.device("cpu"))
     for channel in range(3):
         expected = (1 - mean[channel]) / std[channel]
@@ -303,7 +304,7 @@ def test_every_slice_may_be_left_out() -> None:
 
 
 def test_a_slice_looks_the_same_beside_its_neighbour() -> None:
-    plan = _three_neighbours("scaled").model_copy(
+    plan = _with_neighbours("scaled").model_copy(
         update={"augmentation": Augmentation(flip_axes=(2,), noise=0.3, contrast=0.3)}
     )
     augmenter = make_augmenter(plan)
@@ -331,7 +332,8 @@ def test_a_slice_looks_the_same_beside_its_neighbour() -> None:
         ({"slicewise": False, "spacing_mm": None, "augmentation": {"slice_dropout": 0.1}}, "slicewise is false"),
         ({"slicewise": False, "spacing_mm": None, "neighbours": 3, "in_channels": 3}, "slicewise is false"),
         ({"neighbours": 3, "in_channels": 4}, "do not divide"),
-        ({"neighbours": 2, "in_channels": 2}, "neighbours"),
+        ({"neighbours": 2, "in_channels": 2}, "neighbours: must be an odd number from 1 to 15"),
+        ({"neighbours": 17, "in_channels": 17}, "neighbours: must be an odd number from 1 to 15"),
     ],
 )
 def test_plans_of_slices_that_cannot_be_are_refused(changes: dict[str, Any], words: str) -> None:
