@@ -177,7 +177,10 @@ class TrainingHashes(Document):
 
     def folds_with(self, content_hash: str) -> tuple[int, ...]:
         """Return the folds whose member was trained on a scan with this content, or began from what was."""
-        return tuple(fold for fold in self.members if any(scans.holds(content_hash) for scans in self.of_member(fold)))
+        if any(scans.holds(content_hash) for scans in self.before):
+            return tuple(self.members)
+        salted = _salted(self.salt, content_hash)  # asked of every scan that is predicted: hashed once for all folds
+        return tuple(fold for fold, hashes in self.members.items() if salted in hashes)
 
     def of_member(self, fold: int) -> tuple[SaltedHashes, ...]:
         """Return all that a member has learnt from, run by run: what a run that begins from it takes over."""

@@ -205,8 +205,9 @@ class PrefixCache:
     def _no_room(self, cache: PackedCache, batches: Sequence[Sequence[_Wanted]]) -> str:
         """Return why activations cannot be kept; empty where they can, or are there already."""
         keys, budget = _keys(batches), self.plan.activation_bytes
-        if cache.row_bytes * len(keys) > budget:
-            return f"{_gib(cache.row_bytes * len(keys))} of activations are more than the plan's {_gib(budget)}"
+        needed = cache.row_bytes * len(keys)
+        if needed > budget:
+            return f"{_gib(needed)} of activations are more than the plan's {_gib(budget)}"
         self.folder.mkdir(parents=True, exist_ok=True)
         # what is there takes no more room: the next fold, or a run that goes on, decides as the first did
         due = cache.row_bytes * len(cache.missing(keys))

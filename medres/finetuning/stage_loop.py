@@ -275,11 +275,12 @@ class StageLoop:
     def _make(self, part: EpochPart, epoch: int, step: int, number: int) -> tuple[Inputs, torch.Tensor]:
         """Return what the trained part reads of some samples, and the targets."""
         labels = torch.from_numpy(self._samples.class_indices[part.positions]).to(self._setting.feed.device)
-        number = number * self._ranks.size + self._ranks.rank
         return self._frozen(
             Batch(
                 rows=self._samples.rows[part.positions], class_indices=labels, epoch=epoch, repeats=part.repeats,
-                seed=step_seed(self._setting.seed, epoch=epoch, step=step, part=number),
+                seed=step_seed(
+                    self._setting.seed, epoch=epoch, step=step, part=number * self._ranks.size + self._ranks.rank
+                ),
             )
         )  # fmt: skip
 
