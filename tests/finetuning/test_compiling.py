@@ -12,10 +12,12 @@ from tests.finetuning.conftest import Cohort
 from tests.finetuning.test_trainer import FULL, train
 
 
-def test_a_machine_without_a_compiler_is_told_before_anything_is_prepared(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_machine_without_a_compiler_is_told_before_anything_is_prepared() -> None:
     torch.compiler.reset()
-    monkeypatch.setattr(inductor.cpp, "cxx", (None, "/no/such/compiler"))
-    with pytest.raises(ConfigError, match=r"does not work on this machine: .*/no/such/compiler.*compile=false"):
+    with (
+        inductor.patch({"cpp.cxx": (None, "/no/such/compiler")}),
+        pytest.raises(ConfigError, match=r"does not work on this machine: .*/no/such/compiler.*compile=false"),
+    ):
         require_compiler(torch.device("cpu"))
 
 
@@ -23,7 +25,12 @@ def test_a_machine_without_a_compiler_is_told_before_anything_is_prepared(monkey
 def test_a_compiled_stage_is_the_same_training(cohort: Cohort) -> None:
     torch.compiler.reset()
     require_compiler(torch.device("cpu"))
-    plain, compiled = train(cohort, FULL)[0], train(cohort, FULL, compile=True)[0]
+    # AdamW steps by the sign of a gradient that is nearly 0, so that rounding alone would set the two apart
+    gentle = FULL.model_copy(update={"epochs": 1, "lr": 1e-5})
+    plain, compiled = (train(cohort, gentle, optimiser="sgd", compile=choice)[0] for choice in (False, True))
+    start = dict(cohort.make_model().named_parameters())
     assert compiled.state_dict().keys() == plain.state_dict().keys()
-    for name, tensor in plain.state_dict().items():
-        torch.testing.assert_close(compiled.state_dict()[name], tensor, atol=2e-3, rtol=2e-2, msg=name)
+    for (name, parameter), (_, other) in zip(plain.named_parameters(), compiled.named_parameters(), strict=True):
+        moved = torch.dist(parameter.detach(), start[name].detach())
+        assert moved > 0, name
+        assert torch.dist(parameter.detach(), other.detach()) < 1e-2 * moved, name
