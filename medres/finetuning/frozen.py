@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -46,6 +47,10 @@ class FrozenPart(Protocol):
         """
         ...
 
+    def unchanged(self, rows: Rows) -> Inputs:
+        """Return what the trained part reads of scans as they are, neither augmented nor mixed."""
+        ...
+
 
 @dataclass(frozen=True, kw_only=True)
 class LivePart:
@@ -73,8 +78,15 @@ class LivePart:
         if self.optimisation.augment:
             seeds = self.feed.seeds(batch.rows, seed=self.seed, epoch=batch.epoch, repeats=batch.repeats)
         inputs, targets = self._mixed(self.feed.inputs(batch.rows, seeds=seeds), batch)
+        return self._through(inputs), targets
+
+    def unchanged(self, rows: Rows) -> Inputs:
+        """Return what the trained part reads of scans as they are."""
+        return self._through(self.feed.inputs(rows))
+
+    def _through(self, inputs: Inputs) -> Inputs:
         with torch.no_grad(), self.autocast():
-            return Inputs(self.prefix(laid_out(inputs), *inputs.beside), inputs.slice_mask), targets
+            return Inputs(self.prefix(laid_out(inputs), *inputs.beside), inputs.slice_mask)
 
     def _mixed(self, inputs: Inputs, batch: Batch) -> tuple[Inputs, torch.Tensor]:
         optimisation = self.optimisation
@@ -107,6 +119,13 @@ class KeptPart:
         """Return what the trained part reads."""
         keys = [self.feed.keys[row] for row in batch.rows]
         views = view_of(keys, epoch=batch.epoch, views=self.views, seed=self.seed, repeats=batch.repeats)
-        inputs = self.activations.read(batch.rows, views)
+        return self._read(batch.rows, views), batch.class_indices
+
+    def unchanged(self, rows: Rows) -> Inputs:
+        """Return what the trained part reads of scans as they are: of view 0."""
+        return self._read(rows, [0] * len(rows))
+
+    def _read(self, rows: Rows, views: Sequence[int]) -> Inputs:
+        inputs = self.activations.read(rows, views)
         is_map = inputs.scans.ndim > (3 if inputs.slice_mask is not None else 2)
-        return Inputs(laid_out(inputs), inputs.slice_mask) if is_map else inputs, batch.class_indices
+        return Inputs(laid_out(inputs), inputs.slice_mask) if is_map else inputs

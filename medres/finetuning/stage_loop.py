@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from itertools import zip_longest
 from typing import Any
@@ -24,6 +24,7 @@ from medres.finetuning.frozen import Batch, FrozenPart, KeptPart, LivePart
 from medres.finetuning.inference import compute_logits
 from medres.finetuning.losses import TrainingLoss, mean_over_samples
 from medres.finetuning.memory import is_out_of_memory, release_memory
+from medres.finetuning.norm_statistics import renew_statistics
 from medres.finetuning.optimisation import Optimisation
 from medres.finetuning.optimisers import Memory, make_optimiser, memory_of
 from medres.finetuning.prefix_cache import tensors_digest
@@ -147,14 +148,12 @@ class StageLoop:
         return StageState(facts=facts, tensors=tensors)
 
     def finish(self) -> Memory:
-        """Put the averaged weights in place, leave the model in eval mode and return the optimiser's memory."""
-        if self._average:
-            self._average.copy_to(self._suffix)
+        """Put the weights of the end in place, leave the model in eval mode and return the optimiser's memory."""
         if self._watch and self._watch.best:
             self._suffix.load_state_dict(self._watch.best)
+        else:
+            self._end_here()
         self._model.eval()
-        # each process has counted its own share for the normalisation statistics
-        self._ranks.adopt(dict(self._suffix.named_buffers()))
         if self._ranks.size > 1:
             self._ranks.require_equal(tensors_digest(self._model), what=f"the stage {self._stage.name}")
         return memory_of(self._optimiser, self._model)
@@ -208,10 +207,9 @@ class StageLoop:
     def _watched_loss(self, watch: Watch, epoch: int) -> float:
         """Return the loss of the inner validation at the weights that the stage would end with now."""
         trained = {name: tensor.detach().clone() for name, tensor in self._suffix.state_dict().items()}
-        if self._average:
-            self._average.copy_to(self._suffix)
+        self._end_here()
         feed = self._setting.feed
-        logits = self._ranks.first(  # one verdict for all processes, whose normalisation statistics may differ
+        logits = self._ranks.first(  # one verdict for all processes, to the last bit
             lambda: compute_logits(
                 self._model, feed.preprocessor, lambda part: feed.stored(watch.rows[part]), len(watch.rows),
                 batch_size=self._setting.plan.batch_size, device=feed.device,
@@ -220,6 +218,22 @@ class StageLoop:
         loss = watch.see(epoch, logits, self._suffix)
         self._suffix.load_state_dict(trained)
         return loss
+
+    def _end_here(self) -> None:
+        """Put the weights in place that the stage would end with now, and normalisation statistics that fit them."""
+        if self._average:
+            self._average.copy_to(self._suffix)
+        if self._stage.norm_statistics == "update" and self._at.step:
+            with self._setting.fabric.autocast():
+                renew_statistics(self._suffix, self._unchanged_scans(), ranks=self._ranks)
+
+    def _unchanged_scans(self) -> Iterator[Inputs]:
+        """Yield this process's share of all training scans; shuffled, since neighbours in a table are often alike."""
+        labels, seed = self._samples.class_indices, self._setting.seed
+        order = epoch_order(labels, sampling="shuffled", seed=seed, epoch=0).positions
+        for positions in np.array_split(order, self._steps_an_epoch):
+            for part in parts_of(positions, self._ranks, size=self._at.part_size):
+                yield self._frozen.unchanged(self._samples.rows[part])
 
     def _train_step(self, batch: EpochPart, following: EpochPart | None, epoch: int) -> float:
         self._set_learning_rates()

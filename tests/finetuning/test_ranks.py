@@ -9,7 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
+from torch import nn
+from torch.optim.swa_utils import update_bn
 
 from medres.data.folds import make_folds
 from medres.errors import TrainingError
@@ -136,6 +139,20 @@ def test_a_trained_fold_is_the_same_in_both_processes(measured: Any) -> None:
     for name in ("trained", "test", "probe"):
         assert np.array_equal(first[name], second[name])
     assert first["weights"] == second["weights"]
+
+
+def test_normalisation_statistics_are_those_of_the_scans_of_all_processes(cohort: Cohort, measured: Any) -> None:
+    fold = make_folds(cohort.table, num_folds=2, seed=0).folds[0]
+    for one in (measured[0], measured[1][0]):
+        model = cohort.make_model()
+        model.load_state_dict(safetensors.torch.load(one["weights"]))
+        # of the first normalisation: what later ones read depends on how the ones before them saw each share
+        layers = [(name, layer) for name, layer in model.named_modules() if isinstance(layer, nn.BatchNorm2d)]
+        name, first = layers[0]
+        found = {part: getattr(first, part).clone() for part in ("running_mean", "running_var")}
+        update_bn([cohort.feed.batch(fold.train)], model)
+        for part, value in found.items():
+            torch.testing.assert_close(value, getattr(first, part), rtol=1e-4, atol=1e-5, msg=f"{name}.{part}")
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 5, 8])
