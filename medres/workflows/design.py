@@ -129,7 +129,10 @@ def _choose_stages(
         return "custom", describe_recipe(config.recipe), config.recipe
     recipe, why = choose_recipe(config.recipe, pretrained=pretrained)
     epochs = default_epochs(device.type) if config.epochs is None else config.epochs
-    return recipe, why, build_recipe(recipe, epochs=epochs)
+    stages = build_recipe(recipe, epochs=epochs)
+    if config.epochs and all(stage.solver == "lbfgs" for stage in stages):
+        why += "; its head is solved, not trained in epochs: --epochs changes nothing"
+    return recipe, why, stages
 
 
 def make_feed(

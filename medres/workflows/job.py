@@ -24,6 +24,7 @@ from medres.finetuning.cross_validation import Scored, fit_temperatures, score_h
 from medres.finetuning.engine import make_fabric
 from medres.finetuning.feed import Feed
 from medres.finetuning.fold_training import FoldTrainer
+from medres.finetuning.inner_validation import inner_validation
 from medres.finetuning.outcomes import OUTCOME_FILE, FoldOutcome
 from medres.finetuning.predictions import write_predictions
 from medres.finetuning.ranks import ALONE, Ranks
@@ -339,10 +340,18 @@ def _ready(
 
 
 def _require_shares(study: Study, design: Design, ranks: Ranks) -> None:
-    """Refuse batches that are smaller than the number of processes, before anything is prepared."""
+    """Refuse batches that are smaller than the number of processes, before anything is prepared.
+
+    Raises:
+        DataError: Early stopping finds no scans to watch in a fold.
+        TrainingError: Batches are too small.
+    """
     trained = any(stage.solver == "sgd" and stage.epochs for stage in design.stages)
     for fold in study.folding.folds if trained else ():
-        smallest = len(fold.train) // math.ceil(len(fold.train) / design.plan.batch_size)
+        rows = fold.train
+        if design.optimisation.early_stopping_patience:
+            rows, _ = inner_validation(study.table, fold, seed=design.seed)
+        smallest = len(rows) // math.ceil(len(rows) / design.plan.batch_size)
         if smallest < ranks.size:
             raise TrainingError(
                 f"Fold {fold.index} has batches of {smallest} scans, which {ranks.size} processes cannot share.",

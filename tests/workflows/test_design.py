@@ -10,10 +10,11 @@ import torch
 from timm.layers import DropPath
 
 from medres.data.phantoms import write_phantoms
-from medres.errors import ConfigError, MedresError, ModelError, PlanError
+from medres.errors import ConfigError, DataError, MedresError, ModelError, PlanError
 from medres.finetuning.optimisation import Optimisation
 from medres.models.classifier import ClassificationModel
 from medres.models.loading import LoadingReport
+from medres.runs.progress import Silent
 from medres.workflows.design import Design
 from medres.workflows.finetuning import finetune
 from tests.finetuning.conftest import ARCH, Cohort, make_cohort
@@ -63,3 +64,31 @@ def test_what_the_network_or_the_plan_cannot_do_is_refused_before_training_and_l
     with pytest.raises(error, match=words):
         finetune(scans, weights="none", folds=2, output=tmp_path / "runs", name="x", tracking=False, **options)
     assert not (tmp_path / "runs" / "x").exists()
+
+
+def test_early_stopping_without_scans_to_watch_is_refused_before_training_and_leaves_nothing(tmp_path: Path) -> None:
+    scans = write_phantoms(tmp_path / "scans", modality="CT", spatial_dims=2, num_scans=4, num_classes=2, size=32)
+    with pytest.raises(DataError, match=r"Early stopping in fold 0 cannot hold back .*early_stopping_patience=0"):
+        finetune(
+            scans, arch=ARCH, weights="none", folds=2, output=tmp_path / "runs", name="x", tracking=False,
+            optimisation={"early_stopping_patience": 2},
+        )  # fmt: skip
+    assert not (tmp_path / "runs" / "x").exists()
+
+
+def test_epochs_for_a_recipe_that_has_none_are_said_to_change_nothing(tmp_path: Path) -> None:
+    class Notes(Silent):
+        said: list[str]
+
+        def note(self, text: str) -> None:
+            self.said.append(text)
+
+    scans = write_phantoms(tmp_path / "scans", modality="CT", spatial_dims=2, num_scans=8, num_classes=2, size=32)
+    for epochs, expected in ((7, 1), (None, 0)):
+        notes = Notes()
+        notes.said = []
+        finetune(
+            scans, arch=ARCH, weights="none", recipe="linear-probe", epochs=epochs, folds=2, progress=notes,
+            output=tmp_path / "runs", name=f"epochs-{epochs}", tracking=False,
+        )  # fmt: skip
+        assert sum("--epochs changes nothing" in text for text in notes.said) == expected
