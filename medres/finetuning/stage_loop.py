@@ -228,11 +228,12 @@ class StageLoop:
                 renew_statistics(self._suffix, self._unchanged_scans(), ranks=self._ranks)
 
     def _unchanged_scans(self) -> Iterator[Inputs]:
-        """Yield this process's share of all training scans; shuffled, since neighbours in a table are often alike."""
-        labels, seed = self._samples.class_indices, self._setting.seed
-        order = epoch_order(labels, sampling="shuffled", seed=seed, epoch=0).positions
-        for positions in np.array_split(order, self._steps_an_epoch):
-            for part in parts_of(positions, self._ranks, size=self._at.part_size):
+        """Yield this process's share of the training scans, as often as an epoch shows each class.
+
+        The network learnt among these: by the statistics of other shares its logits would be off by a constant.
+        """
+        for batch in self._batches(epoch=0):
+            for part in parts_of(batch.positions, self._ranks, size=self._at.part_size):
                 yield self._frozen.unchanged(self._samples.rows[part])
 
     def _train_step(self, batch: EpochPart, following: EpochPart | None, epoch: int) -> float:

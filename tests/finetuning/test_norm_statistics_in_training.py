@@ -15,6 +15,7 @@ from torch.optim.swa_utils import update_bn
 
 from medres.finetuning import stage_loop
 from medres.finetuning.inner_validation import EarlyStopping
+from medres.finetuning.sampling import Sampling, epoch_order
 from medres.finetuning.stages import Stage
 from medres.models.classifier import ClassificationModel
 from tests.finetuning.conftest import Cohort
@@ -26,8 +27,8 @@ STAGES = {
     "kept frozen part": FULL.model_copy(update={"train_from": "layer3", "views": 2}),
 }
 CHOICES: dict[str, dict[str, Any]] = {
-    "averaged": {}, "last weights": {"ema": False}, "balanced": {"sampling": "balanced"}, "dropout": {"dropout": 0.5},
-    "in parts": {"accumulate": 2}, "in single precision": {"activation_storage": "single"},
+    "averaged": {}, "last weights": {"ema": False}, "dropout": {"dropout": 0.5}, "in parts": {"accumulate": 2},
+    "in single precision": {"activation_storage": "single"},
 }  # fmt: skip
 
 
@@ -62,6 +63,27 @@ def test_they_are_pytorchs_of_all_training_scans_as_they_are(cohort: Cohort, sta
             assert (value - expected[name]).abs().max() <= tolerance * scale, name
             compared += 1
     assert compared >= 20
+
+
+@pytest.mark.parametrize("sampling", ["shuffled", "balanced"])
+def test_each_class_counts_as_often_as_training_shows_it(cohort: Cohort, sampling: Sampling) -> None:
+    labels = cohort.table.class_indices
+    rows = np.concatenate([np.flatnonzero(labels == 0), np.flatnonzero(labels == 1)[:8]])
+    samples = replace(
+        _samples(cohort), rows=rows, class_indices=labels[rows], pseudonyms=tuple(map(str, rows))
+    )  # fmt: skip
+    model, whole = cohort.make_model(), _in_batches_of(cohort, len(rows))
+    trainer = _trainer(whole, [], sampling=sampling)
+    trainer.train(model, FULL, samples, first_epoch=1)
+    order = epoch_order(labels[rows], sampling=sampling, seed=trainer.seed, epoch=0)
+    shown = rows[order.positions]
+    assert (labels[shown] == 1).mean() == pytest.approx(0.5 if sampling == "balanced" else 8 / 28, abs=0.02)
+    expected = _theirs(model, FULL, whole, shown)
+    name = next(name for name, module in model.named_modules() if isinstance(module, _BatchNorm))
+    found, theirs = model.state_dict()[f"{name}.running_mean"], expected[f"{name}.running_mean"]
+    torch.testing.assert_close(found, theirs, rtol=1e-4, atol=1e-5)
+    otherwise = _theirs(model, FULL, whole, np.concatenate([rows, rows[-8:]]))[f"{name}.running_mean"]
+    assert (found - otherwise).abs().max() > 1e-3  # another share of the classes would be seen here
 
 
 def test_a_stage_that_keeps_its_statistics_keeps_them(cohort: Cohort) -> None:
