@@ -117,7 +117,7 @@ class FoldTrainer:
 
     def _samples(self, fold: Fold) -> TrainingSamples:
         rows, watched = fold.train, None
-        if self.trainer.optimisation.early_stopping_patience:
+        if self.trainer.optimisation.early_stopping_patience and any(stage.takes_steps for stage in self.stages):
             rows, inner = inner_validation(self.table, fold, seed=self.seed)
             watched = (inner, self.table.class_indices[inner])
         labels, num_classes = self.table.class_indices[rows], len(self.table.classes)

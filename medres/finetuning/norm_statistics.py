@@ -3,7 +3,7 @@
 While a stage trains, they trail behind: a moving mean over batches, of two or four volumes at times, under weights that
 change with every step. The weights that are kept in the end, an average or those of an earlier epoch, never had these
 statistics; the logits of such a network can be off by a constant, another one in each fold. Here they are computed anew
-for weights that stand still, as mean and variance of all training scans together ("precise BN": Wu & Johnson,
+for weights that stand still, as mean and variance of all scans of an epoch together ("precise BN": Wu & Johnson,
 arXiv:2105.07576, 2021; for averaged weights Izmailov et al., UAI 2018).
 """
 
@@ -74,15 +74,16 @@ def renew_statistics(network: nn.Module, batches: Iterable[Inputs], *, ranks: Ra
     layers = [module for module in network.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
     if not layers:
         return
-    of_ranks = ranks.gathered(_moments(network, layers, batches))
-    for layer, parts in zip(layers, zip(*of_ranks, strict=True), strict=True):
+    found = _moments(network, layers, batches)
+    of_ranks = ranks.gathered(list(found.values()))
+    for layer, parts in zip(found, zip(*of_ranks, strict=True), strict=True):
         number, mean, squares = reduce(Moments.joined, parts)
         layer.get_buffer("running_mean").copy_(mean)
         layer.get_buffer("running_var").copy_(squares / max(1, number - 1))
 
 
-def _moments(network: nn.Module, layers: Sequence[_BatchNorm], batches: Iterable[Inputs]) -> list[Moments]:
-    """Return what each layer reads of some batches."""
+def _moments(network: nn.Module, layers: Sequence[_BatchNorm], batches: Iterable[Inputs]) -> dict[_BatchNorm, Moments]:
+    """Return what each layer reads of some batches, but for layers that the network does not use."""
     found: dict[nn.Module, Moments] = {}
 
     def see(layer: nn.Module, args: tuple[torch.Tensor, ...]) -> None:
@@ -92,7 +93,8 @@ def _moments(network: nn.Module, layers: Sequence[_BatchNorm], batches: Iterable
     with eval_mode(network), _normalised_by_batch(layers, see):
         for batch in batches:
             network(batch.scans, *batch.beside)
-    return [Moments(number, mean.cpu(), squares.cpu()) for number, mean, squares in map(found.__getitem__, layers)]
+    read = {layer: found[layer] for layer in layers if layer in found}
+    return {layer: Moments(number, mean.cpu(), squares.cpu()) for layer, (number, mean, squares) in read.items()}
 
 
 @contextmanager

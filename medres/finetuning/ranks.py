@@ -119,6 +119,14 @@ class Ranks:
             whole[rank :: self.size] = piece
         return whole
 
+    @torch.no_grad()
+    def adopt(self, tensors: dict[str, torch.Tensor]) -> None:
+        """Put the values of rank 0 into tensors, in place."""
+        if self.size == 1:
+            return
+        for name, value in self.from_first({name: tensor.cpu() for name, tensor in tensors.items()}).items():
+            tensors[name].copy_(value)
+
     def require_equal(self, digest: str, *, what: str) -> None:
         """Refuse to go on with weights that differ between processes.
 

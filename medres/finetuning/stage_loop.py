@@ -154,6 +154,8 @@ class StageLoop:
         else:
             self._end_here()
         self._model.eval()
+        # what a plug-in's layers count in buffers of their own, each process has counted of its own share
+        self._ranks.adopt(dict(self._suffix.named_buffers()))
         if self._ranks.size > 1:
             self._ranks.require_equal(tensors_digest(self._model), what=f"the stage {self._stage.name}")
         return memory_of(self._optimiser, self._model)

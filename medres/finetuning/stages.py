@@ -42,6 +42,11 @@ class Stage(Document):
     norm_statistics: Literal["frozen", "update"] = "frozen"
     views: int = pydantic.Field(default=0, ge=0, le=64)
 
+    @property
+    def takes_steps(self) -> bool:
+        """Whether the stage is trained by gradient descent, for an epoch at least."""
+        return self.solver == "sgd" and self.epochs > 0
+
     @pydantic.model_validator(mode="after")
     def _check(self) -> Self:
         if self.solver == "lbfgs" and self.train_from != "head":

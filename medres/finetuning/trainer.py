@@ -54,4 +54,6 @@ class Trainer(TrainingSetting):
                 self.on_event("epoch", stage=stage.name, epoch=epoch, **loop.run_epoch(epoch, keep, stop))
                 keep(loop.state())
                 loop.leave_if_asked(stop)
-        return loop.finish()
+            end = loop.finish()
+            loop.leave_if_asked(stop)
+        return end

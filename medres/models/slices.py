@@ -74,7 +74,7 @@ class EachSlice(nn.Module):
 
     Args:
         part: Maps ``(N, ...)`` to ``(N, ...)``, slice by slice.
-        slices_at_a_time: Where no gradient is kept, as many slices are computed together.
+        slices_at_a_time: Where no gradient is kept and nothing is in train mode, as many slices are computed together.
     """
 
     def __init__(self, part: nn.Module, *, slices_at_a_time: int = SLICES_AT_A_TIME) -> None:
@@ -88,7 +88,7 @@ class EachSlice(nn.Module):
             return x
         slices = x.flatten(0, 1)
         there = None if slice_mask is None or bool(slice_mask.all()) else slice_mask.flatten().nonzero()[:, 0]
-        if torch.is_grad_enabled():
+        if torch.is_grad_enabled() or any(module.training for module in self.part.modules()):
             # all together: batch normalisation in training needs the statistics of the whole batch
             computed = self.part(slices if there is None else _taken(slices, there))
         else:

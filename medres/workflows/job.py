@@ -346,7 +346,7 @@ def _require_shares(study: Study, design: Design, ranks: Ranks) -> None:
         DataError: Early stopping finds no scans to watch in a fold.
         TrainingError: Batches are too small.
     """
-    trained = any(stage.solver == "sgd" and stage.epochs for stage in design.stages)
+    trained = any(stage.takes_steps for stage in design.stages)
     for fold in study.folding.folds if trained else ():
         rows = fold.train
         if design.optimisation.early_stopping_patience:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 from collections.abc import Callable
@@ -17,6 +18,7 @@ import torch
 
 from medres.data.folds import make_folds
 from medres.errors import TrainingError
+from medres.finetuning import stage_loop
 from medres.finetuning.checkpoints import Checkpoint
 from medres.finetuning.fold_checkpoint import FoldCheckpoint
 from medres.finetuning.fold_training import CHECKPOINT_FILE, FoldTrainer
@@ -141,6 +143,28 @@ def test_a_signal_ends_the_step_keeps_its_state_and_leaves(
     position = Checkpoint.read(tmp_path / "stopped" / CHECKPOINT_FILE).facts["stage_state"]["position"]
     assert (position["epoch"], position["done"]) == (2, 1)
     _trainer(cohort, RECIPES["full"]).train(fold, tmp_path / "stopped")
+    _assert_equal(tmp_path / "whole", tmp_path / "stopped")
+
+
+@pytest.mark.usefixtures("heeded_signals")
+@pytest.mark.parametrize("choice", [{}, {"early_stopping_patience": 2}])
+def test_a_signal_while_statistics_are_computed_leaves_when_they_are(
+    cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, choice: dict[str, Any]
+) -> None:
+    fold = make_folds(cohort.table, num_folds=2, seed=0).folds[0]
+    original = stage_loop.renew_statistics
+
+    def renewed(*args: Any, **options: Any) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        original(*args, **options)
+
+    monkeypatch.setattr(stage_loop, "renew_statistics", renewed)
+    with pytest.raises(SystemExit, match=str(128 + signal.SIGTERM)):
+        _trainer(cohort, RECIPES["full"], **choice).train(fold, tmp_path / "stopped")
+    monkeypatch.setattr(stage_loop, "renew_statistics", original)
+    assert not (tmp_path / "stopped" / WEIGHTS_FILE).exists()
+    for folder in ("stopped", "whole"):
+        _trainer(cohort, RECIPES["full"], **choice).train(fold, tmp_path / folder)
     _assert_equal(tmp_path / "whole", tmp_path / "stopped")
 
 

@@ -136,3 +136,29 @@ def test_what_a_stack_is_filled_up_with_does_not_count() -> None:
     for name, value in found.items():
         assert bool(torch.isfinite(value).all()), name
         torch.testing.assert_close(_statistics(second)[name], value)
+
+
+def test_all_slices_of_a_batch_count_together() -> None:
+    model = made("resnet18")  # 33 slices of 32 x 32: maps of 1 x 1, and one slice more than are computed at a time
+    scans = torch.randn(2, 17, 1, 32, 32, generator=torch.Generator().manual_seed(4))
+    mask = torch.arange(17) < torch.tensor([[17], [16]])
+    theirs = copy.deepcopy(model).train()
+    for module in theirs.modules():
+        if isinstance(module, _BatchNorm):
+            module.reset_running_stats()
+            module.momentum = None
+    theirs(scans, mask)  # a pass of training
+    renew_statistics(model, [Inputs(scans, mask)])
+    assert len(_statistics(model)) >= 40
+    for name, value in _statistics(theirs).items():
+        torch.testing.assert_close(_statistics(model)[name], value, rtol=1e-4, atol=1e-5)
+
+
+def test_a_layer_that_the_network_does_not_use_stays_as_it_was() -> None:
+    network = _Network()
+    network.spare = nn.BatchNorm1d(4)
+    network.forward = lambda scans: network[0](scans)  # type: ignore[method-assign]
+    before = copy.deepcopy(network.state_dict())
+    renew_statistics(network, _batches(2))
+    changed = {name for name, value in network.state_dict().items() if not torch.equal(value, before[name])}
+    assert changed == {"0.running_mean", "0.running_var"}

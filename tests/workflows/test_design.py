@@ -74,6 +74,11 @@ def test_early_stopping_without_scans_to_watch_is_refused_before_training_and_le
             optimisation={"early_stopping_patience": 2},
         )  # fmt: skip
     assert not (tmp_path / "runs" / "x").exists()
+    # a solved head has no epoch to stop at: nothing is held back
+    finetune(
+        scans, arch=ARCH, weights="none", recipe="linear-probe", folds=2, output=tmp_path / "runs", name="y",
+        tracking=False, optimisation={"early_stopping_patience": 2},
+    )  # fmt: skip
 
 
 def test_epochs_for_a_recipe_that_has_none_are_said_to_change_nothing(tmp_path: Path) -> None:
