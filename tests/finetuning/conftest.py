@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +31,9 @@ class Cohort:
     table: ScanTable
     feed: Feed
     plan: Plan
+
+    def in_batches_of(self, size: int) -> Cohort:
+        return replace(self, plan=self.plan.model_copy(update={"batch_size": size}))
 
     def make_model(self) -> ClassificationModel:
         with torch.random.fork_rng(devices=[]):

@@ -34,3 +34,5 @@ def test_a_compiled_stage_is_the_same_training(cohort: Cohort) -> None:
         moved = torch.dist(parameter.detach(), start[name].detach())
         assert moved > 0, name
         assert torch.dist(parameter.detach(), other.detach()) < 1e-2 * moved, name
+    for (name, buffer), (_, other) in zip(plain.named_buffers(), compiled.named_buffers(), strict=True):
+        torch.testing.assert_close(other, buffer, atol=2e-3, rtol=2e-2, msg=name)

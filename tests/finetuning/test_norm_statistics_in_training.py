@@ -32,10 +32,6 @@ CHOICES: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-def _in_batches_of(cohort: Cohort, size: int) -> Cohort:
-    return replace(cohort, plan=cohort.plan.model_copy(update={"batch_size": size}))
-
-
 def _theirs(model: ClassificationModel, stage: Stage, cohort: Cohort, rows: np.ndarray[Any, Any]) -> dict[str, Any]:
     """Return the model's tensors, with PyTorch's own statistics of all scans in one batch behind the frozen part."""
     other = copy.deepcopy(model).eval()
@@ -49,7 +45,7 @@ def _theirs(model: ClassificationModel, stage: Stage, cohort: Cohort, rows: np.n
 @pytest.mark.parametrize("choice", CHOICES)
 @pytest.mark.parametrize("stage", STAGES)
 def test_they_are_pytorchs_of_all_training_scans_as_they_are(cohort: Cohort, stage: str, choice: str) -> None:
-    whole = _in_batches_of(cohort, len(cohort.table))
+    whole = cohort.in_batches_of(len(cohort.table))
     model, _ = train(whole, STAGES[stage], **CHOICES[choice])
     expected = _theirs(model, STAGES[stage], whole, np.arange(len(cohort.table)))
     # a batch in two parts is normalised part by part (.19 here; 12 without the pass); kept activations are rounded
@@ -67,10 +63,8 @@ def test_they_are_pytorchs_of_all_training_scans_as_they_are(cohort: Cohort, sta
 def test_each_class_counts_as_often_as_training_shows_it(cohort: Cohort, sampling: Sampling) -> None:
     labels = cohort.table.class_indices
     rows = np.concatenate([np.flatnonzero(labels == 0), np.flatnonzero(labels == 1)[:8]])
-    samples = replace(
-        _samples(cohort), rows=rows, class_indices=labels[rows], pseudonyms=tuple(map(str, rows))
-    )  # fmt: skip
-    model, whole = cohort.make_model(), _in_batches_of(cohort, len(rows))
+    samples = _samples(cohort, rows)
+    model, whole = cohort.make_model(), cohort.in_batches_of(len(rows))
     trainer = _trainer(whole, [], sampling=sampling)
     trainer.train(model, FULL, samples, first_epoch=1)
     order = epoch_order(labels[rows], sampling=sampling, seed=trainer.seed, epoch=0)
@@ -101,7 +95,7 @@ def test_a_stage_without_a_step_changes_nothing(cohort: Cohort) -> None:
 
 
 def test_small_batches_cost_no_level(cohort: Cohort, monkeypatch: pytest.MonkeyPatch) -> None:
-    small = _in_batches_of(cohort, 2)
+    small = cohort.in_batches_of(2)
     stage = FULL.model_copy(update={"epochs": 1})
     losses = {"renewed": _training_loss(train(small, stage)[0], cohort)}
     monkeypatch.setattr(stage_loop, "renew_statistics", lambda *args, **options: None)
@@ -122,10 +116,7 @@ def test_early_stopping_sees_and_keeps_the_statistics_of_the_weights_that_it_kee
 ) -> None:
     rows, watched = np.arange(30), np.arange(30, 40)
     labels = cohort.table.class_indices
-    samples = replace(
-        _samples(cohort), rows=rows, class_indices=labels[rows], pseudonyms=tuple(map(str, rows)),
-        watched=(watched, labels[watched]),
-    )  # fmt: skip
+    samples = replace(_samples(cohort, rows), watched=(watched, labels[watched]))
     original, seen = EarlyStopping.after, list[int]()
 
     def after(self: EarlyStopping, epoch: int, *, loss: float) -> EarlyStopping:
@@ -133,7 +124,7 @@ def test_early_stopping_sees_and_keeps_the_statistics_of_the_weights_that_it_kee
         return original(self, epoch, loss=0.1 if epoch == best else 0.2)
 
     monkeypatch.setattr(EarlyStopping, "after", after)
-    model, whole = cohort.make_model(), _in_batches_of(cohort, 30)
+    model, whole = cohort.make_model(), cohort.in_batches_of(30)
     _trainer(whole, [], early_stopping_patience=5).train(model, FULL, samples, first_epoch=1)
     assert seen == [1, 2, 3]
     expected = _theirs(model, FULL, whole, rows)
@@ -148,7 +139,7 @@ def test_early_stopping_sees_and_keeps_the_statistics_of_the_weights_that_it_kee
 def test_the_watched_epochs_do_not_change_the_training(cohort: Cohort, tmp_path: Path) -> None:
     rows, watched = np.arange(30), np.arange(30, 40)
     labels = cohort.table.class_indices
-    plain = replace(_samples(cohort), rows=rows, class_indices=labels[rows], pseudonyms=tuple(map(str, rows)))
+    plain = _samples(cohort, rows)
     weights = []
     for samples in (plain, replace(plain, watched=(watched, labels[watched]))):
         model = cohort.make_model()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -73,8 +72,7 @@ def _fold_trainer(cohort: Cohort, ranks: Ranks, folder: Path, recipe: Any) -> Fo
 
 def _measured(ranks: Ranks, folder: Path) -> dict[str, Any]:
     """Return what must not depend on the number of processes, and what each of them did."""
-    cohort = make_cohort(folder / "cache")
-    cohort = replace(cohort, plan=cohort.plan.model_copy(update={"batch_size": NUM_TRAINED}))
+    cohort = make_cohort(folder / "cache").in_batches_of(NUM_TRAINED)
     gradients = {accumulate: _gradient(cohort, ranks, folder, accumulate) for accumulate in (1, 2, 6)}
     predicted: Counter[int] = Counter()
     fold = make_folds(cohort.table, num_folds=2, seed=0).folds[0]

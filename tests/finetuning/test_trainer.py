@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,7 @@ import torch
 
 from medres.errors import TrainingError
 from medres.finetuning import stage_loop
-from medres.finetuning.feed import augmentation_seeds
+from medres.finetuning.feed import Rows, augmentation_seeds
 from medres.finetuning.optimisation import Optimisation
 from medres.finetuning.stages import Stage
 from medres.finetuning.trainer import Trainer
@@ -38,14 +37,15 @@ def _trainer(cohort: Cohort, events: list[dict[str, Any]], **optimisation: Any) 
     )
 
 
-def _samples(cohort: Cohort) -> TrainingSamples:
-    labels = cohort.table.class_indices
+def _samples(cohort: Cohort, rows: Rows | None = None) -> TrainingSamples:
+    rows = np.arange(len(cohort.table)) if rows is None else rows
+    labels = cohort.table.class_indices[rows]
     return TrainingSamples(
-        rows=np.arange(len(labels)),
+        rows=rows,
         class_indices=labels,
         class_weights=np.ones(len(cohort.table.classes)),
         offset=np.zeros(len(cohort.table.classes)),
-        pseudonyms=tuple(f"s-{row:012x}" for row in range(len(labels))),
+        pseudonyms=tuple(f"s-{row:012x}" for row in rows),
     )
 
 
@@ -87,7 +87,7 @@ def test_an_epoch_sees_every_scan_once_in_even_batches(cohort: Cohort, monkeypat
         return original(self, rows, seeds=seeds)
 
     monkeypatch.setattr(type(cohort.feed), "inputs", inputs)
-    train(replace(cohort, plan=cohort.plan.model_copy(update={"batch_size": 13})), replace_epochs(1))
+    train(cohort.in_batches_of(13), replace_epochs(1))
     for rows in (seen, unchanged):  # in training, then once more for the statistics of normalisation
         assert sorted(np.concatenate(rows)) == list(range(40))
         assert {len(batch) for batch in rows} <= {10}
@@ -155,7 +155,7 @@ def test_a_single_bad_scan_is_named_and_no_other(
         return made
 
     monkeypatch.setattr(type(cohort.feed), "inputs", inputs)
-    large = replace(cohort, plan=cohort.plan.model_copy(update={"batch_size": 40}))
+    large = cohort.in_batches_of(40)
     stage = FULL.model_copy(update={"norm_statistics": "frozen"})  # else the batch's statistics spoil all scans
     with pytest.raises(TrainingError, match=r"with 1 scan: s-000000000011; the weights were not kept"):
         train(large, stage, accumulate=accumulate)
