@@ -249,7 +249,8 @@ def test_a_writer_killed_at_any_moment_leaves_a_cache_that_heals(tmp_path: Path)
         writer.communicate()
         cache = open_cache(tmp_path)
         sizes.append(len(cache))
-        assert_holds(cache, *range(len(cache)))  # written in order: what is there is there from the first on
+        if sizes[-1]:  # a writer that is killed at once has written nothing that could be compared
+            assert_holds(cache, *range(len(cache)))  # written in order: what is there is there from the first on
     assert sizes == sorted(sizes)
     assert len({size for size in sizes if 0 < size < 400}) >= 3  # kills did strike in the middle of the work
     healed = open_cache(tmp_path)
