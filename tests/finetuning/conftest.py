@@ -8,7 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
+import safetensors.torch
 import torch
 
 from medres.data.table import Scan, ScanTable
@@ -41,6 +43,14 @@ class Cohort:
             return create_model(
                 ARCH, spatial_dims=2, num_classes=len(self.table.classes), in_channels=1, weights="none"
             )
+
+    def logits_of(self, weights_file: Path, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+        """Return what the whole network with the weights of a file says of some scans, all at once."""
+        model = self.make_model().eval()
+        model.load_state_dict(safetensors.torch.load_file(weights_file))
+        with torch.inference_mode():
+            logits: npt.NDArray[np.float32] = model(self.feed.batch(rows)).numpy()
+        return logits
 
 
 def make_cohort(
@@ -83,6 +93,11 @@ def make_cohort(
         device=torch.device("cpu"),
     )
     return Cohort(table=table, feed=feed, plan=plan)
+
+
+def assert_same_logits(actual: npt.NDArray[np.float32], expected: npt.NDArray[np.float32]) -> None:
+    """Check two computations in fp32: within 1e-4, or a few units in the last place of logits that are large."""
+    np.testing.assert_allclose(actual, expected, atol=max(1e-4, 2e-6 * float(np.abs(expected).max())))
 
 
 @pytest.fixture

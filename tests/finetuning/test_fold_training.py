@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import safetensors.torch
 import torch
 
 from medres.data.folds import Folding, make_folds
@@ -20,7 +19,7 @@ from medres.finetuning.outcomes import FoldOutcome
 from medres.finetuning.recipes import RecipeName, build_recipe
 from medres.finetuning.trainer import Trainer
 from medres.runs.progress import Silent
-from tests.finetuning.conftest import Cohort, make_cohort
+from tests.finetuning.conftest import Cohort, assert_same_logits, make_cohort
 
 
 def _fold_trainer(
@@ -59,11 +58,8 @@ def test_every_recipe_trains_a_fold_and_its_file_gives_its_logits(
     folding = _folding(cohort)
     outcome = _fold_trainer(cohort, recipe).train(folding.folds[0], tmp_path / "fold_0")
     assert outcome.held_out_logits.shape == (len(folding.folds[0].held_out), 2)
-    model = cohort.make_model().eval()
-    model.load_state_dict(safetensors.torch.load_file(outcome.weights_file))
-    with torch.inference_mode():
-        logits = model(cohort.feed.batch(folding.folds[0].held_out)).numpy()
-    np.testing.assert_allclose(logits, outcome.held_out_logits, atol=1e-4)
+    logits = cohort.logits_of(outcome.weights_file, outcome.fold.held_out)
+    assert_same_logits(logits, outcome.held_out_logits)
 
 
 @pytest.mark.parametrize("recipe", ["linear-probe", "lp-ft", "full"])
@@ -167,8 +163,5 @@ def test_a_linear_probe_runs_the_frozen_network_once_and_says_what_the_whole_net
 
     monkeypatch.setattr("medres.finetuning.fold_training.compute_logits", again)
     outcome = trainer.train(_folding(cohort).folds[0], tmp_path / "fold_0")
-    model = cohort.make_model().eval()
-    model.load_state_dict(safetensors.torch.load_file(outcome.weights_file))
-    with torch.inference_mode():
-        logits = model(cohort.feed.batch(outcome.fold.held_out)).numpy()
-    np.testing.assert_allclose(outcome.held_out_logits, logits, atol=1e-4)
+    logits = cohort.logits_of(outcome.weights_file, outcome.fold.held_out)
+    assert_same_logits(outcome.held_out_logits, logits)
