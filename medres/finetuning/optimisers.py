@@ -44,6 +44,27 @@ def make_optimiser(
     return optimiser
 
 
+class _AdamW(torch.optim.AdamW):
+    """AdamW whose fused kernel is shown each tensor in the order in which it lies.
+
+    Channels-last ones it would copy into the order of their axes and back: 33 ms a step over 25 million parameters,
+    here 11, the plain loop 73 (one core of an AMD EPYC, 2026-11-29). It goes element by element: no order matters.
+    """
+
+    def _init_group(self, group: dict[str, Any], *lists: Any) -> bool:
+        has_complex: bool = super()._init_group(group, *lists)  # type: ignore[no-untyped-call]
+        parameters, *beside = lists[:4]  # gradients and both moments; the others hold no tensor of this shape
+        orders = [_order(parameter) for parameter in parameters]
+        for tensors in (parameters, *beside):
+            tensors[:] = [tensor.permute(order) for tensor, order in zip(tensors, orders, strict=True)]
+        return has_complex
+
+
+def _order(tensor: torch.Tensor) -> list[int]:
+    """Return the axes of a tensor, the one whose steps in memory are the longest first."""
+    return sorted(range(tensor.ndim), key=lambda axis: -tensor.stride()[axis])
+
+
 def optimiser_of(
     groups: list[dict[str, Any]], optimisation: Optimisation, *, fused: bool = True
 ) -> torch.optim.Optimizer:
@@ -65,8 +86,7 @@ def optimiser_of(
         (0.009, 0.000167)
     """
     if optimisation.optimiser == "adamw":
-        # a third of the time of the plain loop over 25 million parameters on a CPU (55 ms against 196)
-        return torch.optim.AdamW(groups, fused=fused)
+        return _AdamW(groups, fused=fused)
     translated = [_for_sgd(group, optimisation.momentum) for group in groups]
     momentum = optimisation.momentum
     return torch.optim.SGD(translated, momentum=momentum, nesterov=optimisation.nesterov and momentum > 0, fused=fused)

@@ -55,3 +55,28 @@ def test_sgd_steps_are_torchs() -> None:
             weight.square().sum().backward()
             optimizer.step()
     assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize("fused", [True, False])
+@pytest.mark.parametrize("spatial_dims", [2, 3])
+def test_adamw_steps_are_torchs_however_tensors_lie(spatial_dims: int, fused: bool) -> None:
+    layout = torch.channels_last if spatial_dims == 2 else torch.channels_last_3d
+    shapes = [(8, 4, *(3,) * spatial_dims), (8, 1, *(3,) * spatial_dims), (8, 4, *(1,) * spatial_dims), (8,), ()]
+    torch.manual_seed(0)
+    values = [torch.randn(shape) for shape in shapes]
+    values = [value.to(memory_format=layout) if value.ndim > 1 else value for value in values]
+    copies = [[torch.nn.Parameter(value.clone()) for value in values] for _ in range(2)]
+    options = {"lr": 1e-2, "weight_decay": 0.05}
+    made = optimiser_of([{"params": copies[0], **options}], Optimisation(), fused=fused)
+    plain = torch.optim.AdamW(copies[1], **options)  # type: ignore[arg-type]
+    for _ in range(3):
+        for mine, right in zip(*copies, strict=True):
+            mine.grad = torch.randn_like(mine)
+            right.grad = mine.grad.clone(memory_format=torch.contiguous_format)
+        made.step()
+        plain.step()
+    for mine, right, value in zip(*copies, values, strict=True):
+        torch.testing.assert_close(mine, right)
+        assert mine.stride() == value.stride()
+        for what in ("exp_avg", "exp_avg_sq"):
+            torch.testing.assert_close(made.state[mine][what], plain.state[right][what])
