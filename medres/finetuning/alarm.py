@@ -12,10 +12,12 @@ import os
 import threading
 import time
 from contextlib import suppress
+from datetime import timedelta
 
 from torch.distributed import PrefixStore  # type: ignore[attr-defined]
 
-from medres.finetuning.ranks import open_store
+from medres.errors import TrainingError
+from medres.finetuning.ranks import JOIN_TIME, open_store
 from medres.finetuning.world import World
 
 _LOOK_SECONDS = 1.0
@@ -37,13 +39,16 @@ class Alarm:
         self._world = world
         self._over = threading.Event()
         if world.size > 1:
-            self._store = PrefixStore(f"medres-alarm/{world.attempt}", open_store(world))
-            self._watched = PrefixStore(f"medres-alarm/{world.attempt}", open_store(world))
-            threading.Thread(target=self._watch, name="medres-alarm", daemon=True).start()
+            self._store, self._watched = _table(world), _table(world)
+            self._thread = threading.Thread(target=self._watch, name="medres-alarm", daemon=True)
+            self._thread.start()
 
     def end(self) -> None:
         """Stop watching: all processes have come to the end."""
         self._over.set()
+        if self._world.size > 1:
+            # a thread inside PyTorch's code when the interpreter goes would abort the process
+            self._thread.join(_GRACE_SECONDS)
 
     def ring(self, code: int) -> int | None:
         """Say that this process fails.
@@ -81,6 +86,8 @@ class Alarm:
                 rung = self._watched.check([_SAID])
             except RuntimeError:  # the table is gone
                 rung = None
+            if self._over.is_set():
+                return
             if rung is None or rung:
                 self._leave(rung=bool(rung))
                 return
@@ -99,6 +106,19 @@ class Alarm:
         # it may be leaving by itself, for the same reason
         if not self._over.wait(_GRACE_SECONDS):
             os._exit(1)
+
+
+def code_of_first(world: World) -> int | None:
+    """Return the exit code of the process that said first that it ends early; None where none has said so."""
+    try:
+        table = _table(world, timeout=timedelta(seconds=_WORD_SECONDS))
+        return _code_in(table.get(_SAID).decode()) if table.check([_SAID]) else None
+    except (RuntimeError, TrainingError):  # the table is gone: rank 0 was killed and has said nothing
+        return None
+
+
+def _table(world: World, *, timeout: timedelta = JOIN_TIME) -> PrefixStore:
+    return PrefixStore(f"medres-alarm/{world.attempt}", open_store(world, timeout=timeout))
 
 
 def _code_in(said: str) -> int:

@@ -174,12 +174,13 @@ def joined_ranks(world: World | None = None) -> Ranks:
     return Ranks(world)
 
 
-def open_store(world: World, *, host: bool = False) -> TCPStore:
+def open_store(world: World, *, host: bool = False, timeout: timedelta = JOIN_TIME) -> TCPStore:
     """Return a connection to the table that all processes read and write.
 
     Args:
         world: Which processes.
         host: Whether rank 0 opens the table itself, unless the launcher has one.
+        timeout: How long to wait for it.
 
     Raises:
         TrainingError: It does not answer.
@@ -187,7 +188,7 @@ def open_store(world: World, *, host: bool = False) -> TCPStore:
     is_host = host and world.is_first and not world.store_elsewhere
     try:
         return TCPStore(
-            world.address, world.port, world_size=None, is_master=is_host, timeout=JOIN_TIME, wait_for_workers=False
+            world.address, world.port, world_size=None, is_master=is_host, timeout=timeout, wait_for_workers=False
         )
     except (RuntimeError, ValueError) as error:
         raise _not_connected(world, error) from error

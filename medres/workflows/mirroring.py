@@ -11,6 +11,7 @@ from medres.runs.folder import RunFolder
 from medres.runs.progress import Progress
 from medres.tracking.mirror import MirrorSummary, MlflowMirror
 from medres.tracking.store import resolve_tracking_uri
+from medres.workflows.processes import was_interrupted
 
 
 @contextmanager
@@ -19,12 +20,12 @@ def mirrored(config: FinetuneConfig, folder: RunFolder, log: EventLog, progress:
     mirror = _open_mirror(config, folder, log) if config.tracking else None
     try:
         yield
-    except (KeyboardInterrupt, SystemExit):
-        log.append("run_finished", status="interrupted")
-        progress.note(f"interrupted; go on with: medres finetune --resume {folder.path}")
-        raise
     except BaseException as error:
-        log.append("run_finished", status="failed", error_kind=type(error).__name__)
+        if was_interrupted(error):
+            log.append("run_finished", status="interrupted")
+            progress.note(f"interrupted; go on with: medres finetune --resume {folder.path}")
+        else:
+            log.append("run_finished", status="failed", error_kind=type(error).__name__)
         raise
     else:
         log.append("run_finished", status="finished")

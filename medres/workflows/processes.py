@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from medres.errors import MedresError, TrainingError
 from medres.finetuning.world import World
+
+#: Exit codes of a process that was asked to end.
+_INTERRUPTED = (128 + signal.SIGINT, 128 + signal.SIGTERM)
 
 
 @contextmanager
@@ -51,11 +55,25 @@ def _connected(world: World) -> Iterator[None]:
     dist.destroy_process_group()
 
 
+def was_interrupted(error: BaseException) -> bool:
+    """Return whether Ctrl-C or a batch system's SIGTERM ended a run, this process or the one that ended first.
+
+    A process whose partner leaves meets a lost connection, or an interruption whatever the partner met.
+    """
+    world = World.from_environment()
+    first = None
+    if world.size > 1:
+        from medres.finetuning.alarm import code_of_first  # seconds that a single process has no use for
+
+        first = code_of_first(world)
+    return isinstance(error, KeyboardInterrupt | SystemExit) if first is None else first in _INTERRUPTED
+
+
 def _code_of(error: BaseException) -> int:
     if isinstance(error, MedresError):
         return error.exit_code
     if isinstance(error, KeyboardInterrupt):
-        return 130
+        return 128 + signal.SIGINT
     if isinstance(error, SystemExit) and isinstance(error.code, int):
         return error.code
     return 1
