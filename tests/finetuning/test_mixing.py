@@ -27,7 +27,8 @@ def test_mixup_mixes_scans_and_labels_in_the_same_shares(
     scans = _coded(size, shape)
     mixed = mix_batch(scans, torch.arange(size), num_classes=size, mixup=alpha, cutmix=0, seed=(seed, 1))
     expected = mixed.targets.double() @ scans.flatten(1)  # every scan its own class: targets are the shares
-    torch.testing.assert_close(mixed.scans.flatten(1), expected, rtol=1e-5, atol=1e-5)
+    # a share in fp32 is right to 6e-8 of the largest value that it takes a part of
+    torch.testing.assert_close(mixed.scans.flatten(1), expected, rtol=1e-5, atol=1e-7 * float(scans.max()))
     assert ((mixed.targets > 0).sum(dim=1) <= 2).all()
     torch.testing.assert_close(mixed.targets.sum(dim=1), torch.ones(size))
 
