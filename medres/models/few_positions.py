@@ -74,8 +74,7 @@ class _FewPositions(torch.autograd.Function):
         maps, sizes = _channels_last(x), geometry.output_sizes(x.shape[2:])
         out = maps.new_zeros((len(x), *sizes, len(weight)))
         for place in _places(geometry, x.shape[2:]):
-            seen = maps[place.input]
-            out[place.output] += _times(seen, weight[place.weights].t())
+            out[place.output].add_(_times(maps[place.input], weight[place.weights].t()))
         return out.permute(0, 4, 1, 2, 3)
 
     @staticmethod
@@ -90,7 +89,7 @@ class _FewPositions(torch.autograd.Function):
 def _of_maps(gradients: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, places: Sequence[_Place]) -> torch.Tensor:
     found = torch.zeros_like(_channels_last(x))
     for place in places:
-        found[place.input] += _times(gradients[place.output], weight[place.weights])
+        found[place.input].add_(_times(gradients[place.output], weight[place.weights]))
     return found
 
 
