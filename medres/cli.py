@@ -482,7 +482,13 @@ def run() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a file name that the terminal cannot show must not end a report
             stream.reconfigure(errors="backslashreplace")
-    app()
+    try:
+        app()
+    except SystemExit as end:
+        from medres import workflows
+
+        workflows.leave_together(end.code)
+        raise
 
 
 @app.callback(invoke_without_command=True)

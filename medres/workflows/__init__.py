@@ -11,6 +11,7 @@ _HOMES = {
     "run_fold": "medres.workflows.finetuning",
     "resume": "medres.workflows.finetuning",
     "together": "medres.workflows.processes",
+    "leave_together": "medres.workflows.processes",
     "collect": "medres.workflows.finetuning",
     "predict": "medres.workflows.prediction",
     "run_predict": "medres.workflows.prediction",

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
+import os
 import signal
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
-from medres.errors import MedresError, TrainingError
+from medres.errors import MedresError, TrainingError, UsageError
 from medres.finetuning.world import World
 
 #: Exit codes of a process that was asked to end.
@@ -53,6 +56,24 @@ def _connected(world: World) -> Iterator[None]:
         raise
     alarm.end()
     dist.destroy_process_group()
+
+
+def leave_together(code: object) -> None:
+    """End a process that worked with others at once; in a single process nothing happens.
+
+    gloo's threads may be about to let go of the last tensors. Where they meet an interpreter that is being taken down,
+    the process aborts (see pytorch/pytorch#179291; three times in the tests, on a busy machine), and the launcher calls
+    a run failed that was finished.
+
+    Args:
+        code: What the process would exit with, as in `SystemExit`.
+    """
+    with suppress(UsageError):  # it was told before
+        if World.from_environment().size > 1:
+            atexit._run_exitfuncs()
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code if isinstance(code, int) else int(code is not None))
 
 
 def was_interrupted(error: BaseException) -> bool:

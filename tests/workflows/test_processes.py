@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -38,6 +40,23 @@ def test_the_process_that_ended_first_says_whether_a_run_was_interrupted(
     for before, after in in_processes(partial(_told, code=code), tmp_path):
         assert before == [False, True, True]
         assert after == [interrupted] * 3
+
+
+@pytest.mark.parametrize(("code", "expected"), [("143", 143), ("None", 0), ("'a message'", 1)])
+def test_a_process_that_worked_with_others_leaves_at_once_with_its_code(code: str, expected: int) -> None:
+    program = (
+        "import atexit\nfrom medres.workflows.processes import leave_together\n"
+        "class Late:\n    def __del__(self): print('late')\n"
+        "kept = Late()\natexit.register(print, 'flushed')\n"
+        f"print('said', end=' ')\nleave_together({code})\nprint('went on')"
+    )
+    world = {"TORCHELASTIC_RUN_ID": "test", "RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}
+    for environment, said, left in [({**world, "MASTER_PORT": "1"}, "said flushed\n", expected), ({}, None, 0)]:
+        done = subprocess.run(
+            [sys.executable, "-c", program], env=os.environ | environment, capture_output=True, text=True, check=False
+        )
+        assert (done.returncode, done.stderr) == (left, "")
+        assert done.stdout == said or (said is None and "went on" in done.stdout)
 
 
 def test_a_single_process_knows_by_itself() -> None:
