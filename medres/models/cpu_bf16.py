@@ -51,7 +51,9 @@ class GuardedConv3d(nn.Conv3d):
         return Geometry(self.kernel_size, self.stride, padding, self.dilation)
 
     def _is_unsafe(self, sizes: Sequence[int]) -> bool:
-        return any(_axis_is_unsafe(*axis) for axis in zip(sizes, *self._geometry(), strict=True))
+        geometry = self._geometry()
+        axes = zip(sizes, geometry.output_sizes(sizes), self.kernel_size, self.stride, self.dilation, strict=True)
+        return any(size < far * (kernel - 1) + 1 or (step > 1 and out == 1) for size, out, kernel, step, far in axes)
 
 
 def guard_convolutions(net: nn.Module) -> None:
@@ -66,8 +68,3 @@ def _in_bf16_on_cpu(tensor: torch.Tensor) -> bool:
         return False
     by_autocast = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
     return by_autocast and tensor.dtype in (torch.float32, torch.bfloat16)
-
-
-def _axis_is_unsafe(size: int, kernel: int, stride: int, padding: int, dilation: int) -> bool:
-    extent = dilation * (kernel - 1) + 1
-    return size < extent or (stride > 1 and (size + 2 * padding - extent) // stride == 0)

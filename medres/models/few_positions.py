@@ -70,17 +70,17 @@ class _FewPositions(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, geometry: Geometry) -> torch.Tensor:
         ctx.save_for_backward(x, weight)
-        ctx.geometry = geometry
+        ctx.places = _places(geometry, x.shape[2:])
         maps, sizes = _channels_last(x), geometry.output_sizes(x.shape[2:])
         out = maps.new_zeros((len(x), *sizes, len(weight)))
-        for place in _places(geometry, x.shape[2:]):
+        for place in ctx.places:
             out[place.output].add_(_times(maps[place.input], weight[place.weights].t()))
         return out.permute(0, 4, 1, 2, 3)
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None, None]:
         (x, weight), (for_maps, for_weight, _) = ctx.saved_tensors, ctx.needs_input_grad
-        places, gradients = _places(ctx.geometry, x.shape[2:]), _channels_last(gradient)
+        places, gradients = ctx.places, _channels_last(gradient)
         with torch.autocast("cpu", enabled=False):
             of_maps = _of_maps(gradients, x, weight, places).permute(0, 4, 1, 2, 3) if for_maps else None
             return of_maps, _of_weight(gradients, x, weight, places) if for_weight else None, None
