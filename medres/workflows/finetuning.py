@@ -208,7 +208,7 @@ def _run(job: Job, outcomes: list[FoldOutcome] | None = None) -> Run:
 
 def _train_and_publish(job: Job, outcomes: list[FoldOutcome] | None) -> None:
     config, folder = job.config, job.folder
-    with mirrored(config, folder, job.log, job.progress):
+    with mirrored(config, folder, job.log, job.progress, job.ranks.world):
         job.announce()
         _take_over_folds(job)
         job.finish(job.train_folds() if outcomes is None else outcomes)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from medres.config import FinetuneConfig
+from medres.finetuning.world import World
 from medres.runs.events import EventLog
 from medres.runs.folder import RunFolder
 from medres.runs.progress import Progress
@@ -15,13 +16,15 @@ from medres.workflows.processes import was_interrupted
 
 
 @contextmanager
-def mirrored(config: FinetuneConfig, folder: RunFolder, log: EventLog, progress: Progress) -> Iterator[None]:
+def mirrored(
+    config: FinetuneConfig, folder: RunFolder, log: EventLog, progress: Progress, world: World
+) -> Iterator[None]:
     """Feed MLflow from the event log inside the block, and log how the block ended."""
     mirror = _open_mirror(config, folder, log) if config.tracking else None
     try:
         yield
     except BaseException as error:
-        if was_interrupted(error):
+        if was_interrupted(error, world):
             log.append("run_finished", status="interrupted")
             progress.note(f"interrupted; go on with: medres finetune --resume {folder.path}")
         else:

@@ -76,12 +76,15 @@ def leave_together(code: object) -> None:
             os._exit(code if isinstance(code, int) else int(code is not None))
 
 
-def was_interrupted(error: BaseException) -> bool:
+def was_interrupted(error: BaseException, world: World) -> bool:
     """Return whether Ctrl-C or a batch system's SIGTERM ended a run, this process or the one that ended first.
 
     A process whose partner leaves meets a lost connection, or an interruption whatever the partner met.
+
+    Args:
+        error: What ends this process.
+        world: The processes of the run.
     """
-    world = World.from_environment()
     first = None
     if world.size > 1:
         from medres.finetuning.alarm import code_of_first  # seconds that a single process has no use for

@@ -12,6 +12,7 @@ import pytest
 
 from medres.finetuning.alarm import Alarm
 from medres.finetuning.ranks import Ranks
+from medres.finetuning.world import World
 from medres.workflows.processes import was_interrupted
 from tests.finetuning.gloo import in_processes
 
@@ -20,17 +21,12 @@ MET = [RuntimeError("Connection closed by peer"), KeyboardInterrupt(), SystemExi
 
 def _told(ranks: Ranks, folder: Path, *, code: int) -> list[list[bool]]:
     """Return what is said of three exceptions, before and after process 1 has left with an exit code."""
-    world = ranks.world
-    os.environ.update(
-        TORCHELASTIC_RUN_ID="test", RANK=str(world.rank), WORLD_SIZE=str(world.size), LOCAL_RANK=str(world.local_rank),
-        LOCAL_WORLD_SIZE=str(world.local_size), MASTER_ADDR=world.address, MASTER_PORT=str(world.port),
-    )  # fmt: skip
-    before = [was_interrupted(error) for error in MET]
+    before = [was_interrupted(error, ranks.world) for error in MET]
     ranks.wait()
     if ranks.rank == 1:
-        Alarm(world).ring(code)
+        Alarm(ranks.world).ring(code)
     ranks.wait()
-    return [before, [was_interrupted(error) for error in MET]]
+    return [before, [was_interrupted(error, ranks.world) for error in MET]]
 
 
 @pytest.mark.parametrize(("code", "interrupted"), [(143, True), (130, True), (1, False)])
@@ -60,4 +56,4 @@ def test_a_process_that_worked_with_others_leaves_at_once_with_its_code(code: st
 
 
 def test_a_single_process_knows_by_itself() -> None:
-    assert [was_interrupted(error) for error in MET] == [False, True, True]
+    assert [was_interrupted(error, World()) for error in MET] == [False, True, True]
