@@ -123,6 +123,8 @@ def test_early_stopping_ends_a_stage_and_keeps_its_best_weights(tmp_path: Path) 
     assert int(np.argmin(losses)) == len(losses) - 3
     prevalence = np.bincount(noise.table.class_indices[outcome.fold.train]) / len(outcome.fold.train)
     np.testing.assert_allclose(outcome.operating_point.priors, prevalence)  # that of all training scans
+    again, _ = _train(noise, tmp_path / "a", epochs=30, early_stopping_patience=2)
+    assert np.isfinite(again.held_out_logits).all()
     _, watched = inner_validation(noise.table, outcome.fold, seed=0)
     logits = noise.logits_of(outcome.weights_file, watched)
     loss = validation_loss(logits, noise.table.class_indices[watched], offset=outcome.offset)
