@@ -17,6 +17,7 @@ import scipy.fft
 import scipy.sparse
 
 from medres.data.image import ScanImage
+from medres.data.rescaling import center_and_spread, rescaled
 
 Floats = npt.NDArray[np.float32]
 Weights: TypeAlias = scipy.sparse.csr_array
@@ -83,23 +84,27 @@ def coefficients_of(text: str) -> npt.NDArray[np.int8]:
 
 
 def _averaged(voxels: npt.NDArray[Any], cells: int) -> Floats:
-    """Return a scan averaged to at most ``cells`` cells along each axis; slice by slice, in little memory."""
+    """Return a scan averaged to at most ``cells`` cells along each axis; slice by slice, in little memory.
+
+    Tones are equalised afterwards, so that the unit of the result does not matter: single precision holds it.
+    """
     weights = [_cell_weights(size, cells) for size in voxels.shape]
+    center, spread = center_and_spread(voxels)
     if voxels.ndim == 2:
-        return _averaged_plane(voxels, *weights)
+        return _averaged_plane(rescaled(voxels, center=center, spread=spread), *weights)
     slowest = int(np.argmax([abs(stride) for stride in voxels.strides]))
     across = weights.pop(slowest).toarray()
     total = np.zeros((len(across), *(matrix.shape[0] for matrix in weights)), dtype=np.float32)
     for index, plane in enumerate(np.moveaxis(voxels, slowest, 0)):
-        small = _averaged_plane(plane, *weights)
+        small = _averaged_plane(rescaled(plane, center=center, spread=spread), *weights)
         for cell in np.flatnonzero(across[:, index]):
             total[cell] += across[cell, index] * small
     return np.moveaxis(total, 0, slowest)
 
 
-def _averaged_plane(plane: npt.NDArray[Any], rows: Weights, columns: Weights) -> Floats:
+def _averaged_plane(plane: Floats, rows: Weights, columns: Weights) -> Floats:
     # sparse products are as fast as dense ones here, and start no threads of their own in each of ours
-    averaged: Floats = (columns @ np.ascontiguousarray((rows @ plane.astype(np.float32, order="C")).T)).T
+    averaged: Floats = (columns @ np.ascontiguousarray((rows @ plane).T)).T
     return averaged
 
 

@@ -11,6 +11,7 @@ import pydantic
 
 from medres.data.foreground import foreground_box, foreground_mask, sampling_steps
 from medres.data.image import ScanImage
+from medres.data.wording import range_text
 from medres.runs.documents import Document
 
 __all__ = ["ScanStatistics", "foreground_box", "foreground_mask", "scan_statistics"]
@@ -32,6 +33,7 @@ _SOFT_TISSUE_HU = (-200.0, 300.0)
 _LEAST_TISSUE = 0.005
 _MOSTLY = 0.4
 _EIGHT_BIT_RANGE = 255.0
+_EIGHT_BIT_LEVELS = 256
 
 # Without the intercept of -1024 air is 0 and tissue 1000. A region inside an organ has nothing below zero either, but
 # then 95 % of it are no bone.
@@ -44,9 +46,13 @@ _MODALITIES = frozenset(
      "OPT", "OCT", "BI", "BMD", "TG", "RTIMAGE", "RTDOSE", "SEG"}
 )  # fmt: skip
 
-# Magnitude images reach down to nearly nothing; interpolation undershoots zero by a few percent.
-_UNDERSHOOT = 0.05
-_NEARLY_DARK = 0.15
+# Magnitude images are dark where there is nothing, and few tissues are as bright as fat: a tenth of the voxels and more
+# lies in the lowest 15 % of the range, and fewer in the highest. Nothing is cut off at the top, as a window does. Of
+# shares of the range alone, since nothing tells the unit of a file.
+_NEARLY = 0.15
+_LEAST_DARK = 0.1
+_DARKER_THAN_BRIGHT = 1.5
+_MOST_SATURATED = 5e-4
 
 
 class ScanStatistics(Document):
@@ -146,8 +152,10 @@ def guess_modality(
     What the header says counts, as far as the voxels can be that: a CT has Hounsfield units only if its rescale
     intercept was applied, and 8 bits hold a screenshot. Without a header, CT is recognised by Hounsfield units: air at
     -1000 with tissue above it, or whole numbers that lie mostly between fat and blood and go below zero. MR is
-    recognised as a magnitude image: not negative, more than 8 bits, dark where there is nothing. Everything else is
-    ``other``, which is treated as it is.
+    recognised as a magnitude image, in any unit: more than 255 steps from the darkest to the brightest value, many
+    voxels near the darkest, few near the brightest. Everything else is ``other``. Which of the two is guessed does not
+    change with the unit: not if all values are multiplied by a positive number, not if a number is added to them (unless
+    they then are Hounsfield units).
 
     Args:
         values: Sample of the voxels.
@@ -158,7 +166,7 @@ def guess_modality(
     """
     if header is not None:
         return _as_header_says(header, values, low, high, dtype)
-    if dtype.itemsize == 1 or _is_eight_bit(values, low, high):
+    if dtype.itemsize == 1:
         return "other", f"8-bit values, {low:g} to {high:g}"
     return _as_ct(values, low, high) or _as_mr(values, low, high) or ("other", _range_evidence(low, high))
 
@@ -234,21 +242,26 @@ def _as_ct(values: Sample, low: float, high: float) -> tuple[Modality, str] | No
 
 
 def _as_mr(values: Sample, low: float, high: float) -> tuple[Modality, str] | None:
-    darkest, brightest = np.percentile(values, [0.5, 99.5])
-    is_magnitude = darkest >= 0 and low >= -_UNDERSHOOT * brightest and high > _EIGHT_BIT_RANGE
-    if not is_magnitude or darkest > _NEARLY_DARK * brightest:
+    darkest, brightest = (float(level) for level in np.percentile(values, [0.5, 99.5]))
+    margin = _NEARLY * (brightest - darkest)
+    dark, bright = float(np.mean(values <= darkest + margin)), float(np.mean(values >= brightest - margin))
+    is_magnitude = dark >= max(_LEAST_DARK, _DARKER_THAN_BRIGHT * bright)
+    is_cut_off = np.count_nonzero(values == high) > 1 + _MOST_SATURATED * len(values)
+    if not is_magnitude or is_cut_off or not _exceeds_eight_bit(values):
         return None
-    dark = float(np.mean(values <= _NEARLY_DARK * brightest))
-    return "MR", f"magnitudes from {low:g} to {high:g}, more than 8 bits, {dark:.0%} of them dark"
+    return "MR", f"magnitudes from {range_text(low, high)}, more than 8 bits, {dark:.0%} of them dark"
 
 
-def _is_eight_bit(values: Sample, low: float, high: float) -> bool:
-    return low >= 0 and high <= _EIGHT_BIT_RANGE and _is_whole(values)
+def _exceeds_eight_bit(values: Sample) -> bool:
+    """Return whether the range has more than 255 of the smallest steps between values, whatever the unit."""
+    if len(np.unique(values[:: 1 + len(values) // 2**14])) > _EIGHT_BIT_LEVELS:  # a part mostly shows it already
+        return True
+    steps = np.diff(np.unique(values))
+    return bool(len(steps)) and float(np.sum(steps) / np.min(steps)) > _EIGHT_BIT_RANGE + 0.5
 
 
 def _range_evidence(low: float, high: float) -> str:
-    scale = "scaled to [0, 1]" if low >= 0 and high <= 1 else "neither Hounsfield units nor magnitudes"
-    return f"values from {low:g} to {high:g}, {scale}"
+    return f"values from {range_text(low, high)}, neither Hounsfield units nor magnitudes"
 
 
 def _is_whole(values: Sample) -> bool:

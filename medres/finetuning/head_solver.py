@@ -18,7 +18,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from torch import nn
 
-from medres.errors import TrainingError
+from medres.finetuning.finite import require_finite
 
 Floats = npt.NDArray[np.float64]
 Split = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
@@ -70,8 +70,7 @@ def solve_head(
     Raises:
         TrainingError: Features are not finite.
     """
-    if not np.isfinite(features).all():
-        raise TrainingError("The frozen network gives features that are not finite.", fix="Check the weights file.")
+    require_finite(features, what="features")
     strength, loss = _choose_strength(features, class_indices, weights, inner)
     rows = np.arange(len(features)) if train is None else train
     weight, bias = _fit(features[rows], class_indices[rows], weights, strength)

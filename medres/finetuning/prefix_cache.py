@@ -23,9 +23,9 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from medres.errors import TrainingError
 from medres.finetuning.activations import Activations, mark_used, sweep_unused, view_key
 from medres.finetuning.feed import Feed, Rows
+from medres.finetuning.finite import require_finite
 from medres.finetuning.inference import eval_mode, fp32_arithmetic, laid_out
 from medres.finetuning.ranks import ALONE, Ranks
 from medres.models.classifier import ClassificationModel
@@ -253,10 +253,7 @@ def tensors_digest(module: nn.Module) -> str:
 
 
 def _stored(array: npt.NDArray[np.float32], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-    if not np.isfinite(array).all():
-        raise TrainingError(
-            "The frozen part of the network gives values that are not finite.", fix="Check the weights file."
-        )
+    require_finite(array, what="values")
     return np.ascontiguousarray(array, dtype=dtype)
 
 

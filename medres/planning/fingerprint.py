@@ -13,9 +13,10 @@ import numpy as np
 import pydantic
 
 from medres.data.statistics import Modality, ScanStatistics
+from medres.data.wording import range_text
 from medres.errors import DataError
 from medres.planning.axes import anatomical_axes, reordered, scan_axes
-from medres.planning.spread import Spread, spread_by_axis
+from medres.planning.spread import Spread, rounded, spread_by_axis
 from medres.runs.documents import Document
 
 #: One kind must be nearly all of the scans before all of them are treated as that kind.
@@ -23,7 +24,7 @@ _AGREEMENT = 0.9
 
 _SIGNS: dict[Modality, str] = {
     "CT": "look like CT (Hounsfield units: air, fat and soft tissue where they belong)",
-    "MR": "look like MR (magnitudes: not negative, more than 8 bits, dark where there is nothing)",
+    "MR": "look like MR (magnitudes: more than 8 bits, dark where there is nothing, few bright voxels)",
     "other": "look like neither CT (no Hounsfield units) nor MR (no magnitudes of more than 8 bits)",
 }
 
@@ -88,7 +89,11 @@ class Fingerprint(Document):
         minimum: Smallest value of each scan.
         maximum: Largest value of each scan.
         percentiles: Of the values of each scan: ``"0.5"`` to ``"99.5"``.
-        num_unit_range: How many hold floating-point values between 0 and 1.
+        width: Range of the values of each scan without its darkest and brightest 0.5 %; the whole range where these
+            are one value (a small mask).
+        full_range: Smallest and largest value, of all but the 5 % of the scans that reach farthest; to six digits of
+            their difference.
+        robust_range: The same without the darkest and brightest 0.5 % of each scan.
         sequences: Names of the sequences that are the channels of every scan; empty for scans of one image.
         num_regions: How many are a region of interest of a larger scan; all sizes are then those of the regions.
         header_modalities: Modality by the header of each scan that says it, counted.
@@ -106,7 +111,9 @@ class Fingerprint(Document):
     minimum: Spread
     maximum: Spread
     percentiles: dict[str, Spread]
-    num_unit_range: int
+    width: Spread
+    full_range: tuple[float, float]
+    robust_range: tuple[float, float]
     sequences: tuple[str, ...] = ()
     num_regions: int = 0
     header_modalities: dict[str, int] = pydantic.Field(default_factory=dict)
@@ -132,6 +139,8 @@ def make_fingerprint(statistics: Mapping[str, ScanStatistics]) -> Fingerprint:
     if not scans:
         raise DataError("There are no scans to plan for.", fix="Give a folder or table with labelled scans.")
     modality, evidence = _modality(scans)
+    limits = [_robust_limits(scan) for scan in scans]
+    width = float(np.median([high - low for low, high in limits]))
     return Fingerprint(
         num_scans=len(scans),
         images=_grid([scan for scan in scans if len(scan.spatial_shape) == 2]),
@@ -141,10 +150,12 @@ def make_fingerprint(statistics: Mapping[str, ScanStatistics]) -> Fingerprint:
         evidence=evidence,
         dtypes=_counted(scan.dtype for scan in scans),
         num_channels=_counted(str(scan.num_channels) for scan in scans),
-        minimum=Spread.over(scan.minimum for scan in scans),
-        maximum=Spread.over(scan.maximum for scan in scans),
-        percentiles=_percentiles(scans),
-        num_unit_range=sum(_has_unit_range(scan) for scan in scans),
+        minimum=Spread.over((scan.minimum for scan in scans), width=width),
+        maximum=Spread.over((scan.maximum for scan in scans), width=width),
+        percentiles=_percentiles(scans, width),
+        width=Spread.over(high - low for low, high in limits),
+        full_range=_common_range([(scan.minimum, scan.maximum) for scan in scans]),
+        robust_range=_common_range(limits),
         sequences=_sequences(scans),
         num_regions=sum(scan.region is not None for scan in scans),
         header_modalities=_counted(scan.header_modality for scan in scans if scan.header_modality),
@@ -155,11 +166,13 @@ def _modality(scans: Collection[ScanStatistics]) -> tuple[Modality, str]:
     counts = Counter(scan.modality for scan in scans)
     # by count, then by name: the same scans in another order give the same fingerprint
     guess, count = min(counts.items(), key=lambda item: (-item[1], item[0]))
-    if count < _AGREEMENT * len(scans):
+    # Hounsfield units are told for sure; MR and others by their looks, of which the most frequent one counts
+    agreeing = count if guess == "CT" else len(scans) - counts["CT"]
+    if agreeing < _AGREEMENT * len(scans):
         found = ", ".join(f"{number} {name}" for name, number in sorted(counts.items()))
         return "other", f"The scans do not agree on a modality: {found}."
-    low, high = (Spread.over(values).median for values in _value_limits(scans))
-    values = f"values from {low:g} to {high:g} in the median scan"
+    low, high = (float(np.median(values)) for values in _value_limits(scans))
+    values = f"values from {range_text(*(rounded(end, width=high - low) for end in (low, high)))} in the median scan"
     return guess, f"{count} of {len(scans)} scans {_SIGNS[guess]}; {values}.{_by_headers(guess, scans)}"
 
 
@@ -189,15 +202,23 @@ def _value_limits(scans: Collection[ScanStatistics]) -> tuple[list[float], list[
     return [scan.minimum for scan in scans], [scan.maximum for scan in scans]
 
 
-def _percentiles(scans: Collection[ScanStatistics]) -> dict[str, Spread]:
+def _percentiles(scans: Collection[ScanStatistics], width: float) -> dict[str, Spread]:
     levels = sorted({level for scan in scans for level in scan.percentiles}, key=float)
     return {
-        level: Spread.over(scan.percentiles[level] for scan in scans if level in scan.percentiles) for level in levels
+        level: Spread.over((scan.percentiles[level] for scan in scans if level in scan.percentiles), width=width)
+        for level in levels
     }
 
 
-def _has_unit_range(scan: ScanStatistics) -> bool:
-    return bool(scan.dtype.startswith("float") and scan.minimum >= 0 and scan.maximum <= 1)
+def _robust_limits(scan: ScanStatistics) -> tuple[float, float]:
+    low, high = scan.percentiles.get("0.5", scan.minimum), scan.percentiles.get("99.5", scan.maximum)
+    return (low, high) if low < high else (scan.minimum, scan.maximum)
+
+
+def _common_range(limits: Collection[tuple[float, float]]) -> tuple[float, float]:
+    lows, highs = zip(*limits, strict=True)
+    low, high = float(np.percentile(lows, 5)), float(np.percentile(highs, 95))
+    return rounded(low, width=high - low, digits=6), rounded(high, width=high - low, digits=6)
 
 
 def _grid(scans: list[ScanStatistics]) -> Grid | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from medres.data.statistics import Modality
+from medres.data.wording import range_text
 from medres.errors import PlanError
 from medres.planning.choice import Choice, by_wish
 from medres.planning.facts import BackboneFacts
@@ -21,10 +22,17 @@ HEAD_WINDOWS: Windows = ("brain", "soft_tissue", "bone")
 #: lung nor air. (Percentiles are of all voxels: the air around a head cannot be told from lung.)
 _LUNG_BELOW_HU = -400.0
 
-#: Scans whose upper ends lie within this factor of each other share one scale.
+#: Scans share one scale if their widths lie within this factor of each other, and their lower ends within so many
+#: widths: gains multiply widths, and an offset of its own a scan would leave the others a small part of the range.
 _COMMON_SCALE = 2.0
+_COMMON_OFFSET = 4.0
+
+#: A small bright sign is not cut off: the range of all values counts unless it is more than so many times the range
+#: without the darkest and brightest 0.5 % of each scan (metal, a hot pixel).
+_FEW_EXTREMES = 2.0
 
 _EIGHT_BIT = (0.0, 255.0)
+_EIGHT_BIT_DTYPES = frozenset({"uint8", "int8"})
 _USED_EIGHT_BIT = 64
 _UNIT = (0.0, 1.0)
 
@@ -71,28 +79,37 @@ def _scheme_by_data(fingerprint: Fingerprint, modality: Modality) -> Choice[Inte
         return Choice("scaled", f"All {fingerprint.num_scans} scans are 8-bit: one scale, 0 to 255.")
     if modality == "MR":
         return Choice("robust_zscore", "MR: its units differ from scan to scan, so each is standardised by itself.")
-    if fingerprint.num_unit_range == fingerprint.num_scans:
-        return Choice("scaled", f"All {fingerprint.num_scans} scans hold values from 0 to 1 already.")
     if len(fingerprint.sequences) > 1:
         return Choice("robust_zscore", "Sequences have each a scale of its own: each is standardised by itself.")
     return _scheme_by_scale(fingerprint)
 
 
 def _scheme_by_scale(fingerprint: Fingerprint) -> Choice[IntensityScheme]:
-    top = fingerprint.percentiles.get("99.5", fingerprint.maximum)
-    found = f"99.5th percentiles run from {top.p5:g} to {top.p95:g} (5 % and 95 % of the scans)"
-    if len(fingerprint.modalities) == 1 and top.p5 > 0 and top.p95 <= _COMMON_SCALE * top.p5:
+    width, bottom = fingerprint.width, fingerprint.percentiles.get("0.5", fingerprint.minimum)
+    found = (
+        f"values cover {width.p5:g} to {width.p95:g}, their lower ends run from "
+        f"{range_text(bottom.p5, bottom.p95)} (5 % and 95 % of the scans)"
+    )
+    one_gain = width.p95 <= _COMMON_SCALE * width.p5
+    one_offset = bottom.p95 - bottom.p5 <= _COMMON_OFFSET * width.median or width.p95 == 0
+    if one_gain and one_offset and not _is_mixed_with_ct(fingerprint):
         return Choice("scaled", f"The scans share one scale: their {found}.")
     return Choice(
         "robust_zscore", f"The scans do not share one scale (their {found}), so each is standardised by itself."
     )
 
 
+def _is_mixed_with_ct(fingerprint: Fingerprint) -> bool:
+    return "CT" in fingerprint.modalities and len(fingerprint.modalities) > 1
+
+
 def _is_eight_bit(fingerprint: Fingerprint) -> bool:
-    """Return whether whole numbers use the scale of 8 bits; masks of 0 and 1 have a scale of their own."""
-    whole = all("int" in dtype for dtype in fingerprint.dtypes)
+    """Return whether scans are stored in 8 bits and use them; masks of 0 and 1 have a scale of their own.
+
+    It is the storage that tells: 0 to 255 in a wider type may be the values of any unit.
+    """
     low, high = fingerprint.minimum.minimum, fingerprint.maximum
-    return whole and low >= 0 and high.maximum <= _EIGHT_BIT[1] and high.p95 >= _USED_EIGHT_BIT
+    return set(fingerprint.dtypes) <= _EIGHT_BIT_DTYPES and low >= 0 and high.p95 >= _USED_EIGHT_BIT
 
 
 def _require_use(scheme: IntensityScheme, modality: Modality, wishes: PlanOverrides) -> None:
@@ -146,18 +163,19 @@ def _scale_range(
         return Choice(wishes.scale_range, f"The scale {list(wishes.scale_range)} was set by you.")
     if _is_eight_bit(fingerprint):
         return Choice(_EIGHT_BIT, "")
-    if fingerprint.num_unit_range == fingerprint.num_scans:
-        return Choice(_UNIT, "")
-    return _robust_range(fingerprint)
+    return _range_of_the_data(fingerprint)
 
 
-def _robust_range(fingerprint: Fingerprint) -> Choice[tuple[float, float]]:
-    low = fingerprint.percentiles.get("0.5", fingerprint.minimum).p5
-    high = fingerprint.percentiles.get("99.5", fingerprint.maximum).p95
+def _range_of_the_data(fingerprint: Fingerprint) -> Choice[tuple[float, float]]:
+    (low, high), (robust_low, robust_high) = fingerprint.full_range, fingerprint.robust_range
     if low >= high:  # constant scans: any range that holds their value
-        low, high = low - 0.5 * max(1.0, abs(low)), low + 0.5 * max(1.0, abs(low))
-    why = "the 0.5th percentile of all but the darkest 5 % of the scans to the 99.5th of all but the brightest 5 %"
-    return Choice((low, high), f"The scale {low:g} to {high:g}: {why}.")
+        half = 0.5 * abs(low) or 0.5
+        return Choice((low - half, low + half), f"All scans hold one value, {low:g}: any range that holds it.")
+    why = "from the smallest to the largest value of the training scans"
+    if high - low > _FEW_EXTREMES * (robust_high - robust_low) > 0:
+        low, high = robust_low, robust_high
+        why = "without the darkest and brightest 0.5 % of each scan, which reach much farther"
+    return Choice((low, high), f"The scale {range_text(low, high)}: {why}, but for 5 % of the scans at each end.")
 
 
 def _channels(windows: Windows, fingerprint: Fingerprint, neighbours: int) -> Choice[int]:

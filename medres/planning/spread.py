@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Self
 
@@ -12,6 +13,8 @@ from medres.runs.documents import Document
 
 class Spread(Document):
     """Order statistics, rounded to four significant digits: no single scan can be told from them.
+
+    Of intensities to four digits of the range that scans have, where that is finer: 999,940 and 1,000,060 differ.
 
     Args:
         minimum: Smallest value.
@@ -36,10 +39,15 @@ class Spread(Document):
     maximum: float
 
     @classmethod
-    def over(cls, values: Iterable[float]) -> Self:
-        """Return the spread of at least one value (percentiles interpolated linearly)."""
+    def over(cls, values: Iterable[float], *, width: float = 0.0) -> Self:
+        """Return the spread of at least one value (percentiles interpolated linearly).
+
+        Args:
+            values: One a scan.
+            width: Of the range that counts beside the values' own size; see `rounded`.
+        """
         levels = np.percentile(np.fromiter(values, dtype=np.float64), [0, 5, 10, 50, 90, 95, 100])
-        return cls(**{name: rounded(level) for name, level in zip(cls.model_fields, levels, strict=True)})
+        return cls(**{name: rounded(level, width=width) for name, level in zip(cls.model_fields, levels, strict=True)})
 
 
 def spread_by_axis(rows: Sequence[Sequence[float]]) -> tuple[Spread, ...]:
@@ -47,11 +55,15 @@ def spread_by_axis(rows: Sequence[Sequence[float]]) -> tuple[Spread, ...]:
     return tuple(Spread.over(column) for column in zip(*rows, strict=True))
 
 
-def rounded(value: float) -> float:
-    """Return ``value`` with four significant digits.
+def rounded(value: float, *, width: float = 0.0, digits: int = 4) -> float:
+    """Return ``value`` with four significant digits: its own, or those of ``width`` where they are finer.
 
     Example:
-        >>> rounded(123456.0), rounded(0.70312345)
-        (123500.0, 0.7031)
+        >>> rounded(123456.0), rounded(0.70312345), rounded(1000060.123, width=120.0)
+        (123500.0, 0.7031, 1000060.1)
     """
-    return float(f"{value:.4g}")
+    sizes = [abs(size) for size in (value, width) if size]
+    if not sizes:
+        return 0.0
+    decimals = digits - 1 - math.floor(math.log10(min(sizes)))
+    return float(round(float(value), decimals)) + 0.0  # no -0

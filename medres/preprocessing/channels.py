@@ -63,12 +63,12 @@ def repeat_channels(stored: npt.NDArray[Any], count: int) -> npt.NDArray[Any]:
     return stored if len(stored) == count else np.repeat(stored, count, axis=0)
 
 
-def luminance(voxels: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-    """Return ``(1, *spatial)`` from ``(3, *spatial)`` red, green, blue.
+def luminance(voxels: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return ``(1, *spatial)`` from ``(3, *spatial)`` red, green, blue; floats that hold what the colours' type holds.
 
     Example:
         >>> luminance(np.array([[[255]], [[0]], [[0]]], dtype=np.uint8)).round().tolist()
         [[[76.0]]]
     """
-    weights = np.array(_LUMINANCE, dtype=np.float32)
-    return np.tensordot(weights, voxels.astype(np.float32), axes=1)[None]
+    dtype = np.result_type(voxels.dtype, np.float32)
+    return np.tensordot(np.array(_LUMINANCE, dtype=dtype), voxels.astype(dtype), axes=1)[None]

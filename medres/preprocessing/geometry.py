@@ -154,18 +154,23 @@ def plan_geometry(
     )
 
 
-def resample(voxels: npt.NDArray[Any], geometry: Geometry, fill: npt.ArrayLike) -> Float32:
-    """Return the scan's values on the prepared grid, interpolated once.
+def resample(
+    voxels: npt.NDArray[Any], geometry: Geometry, fill: npt.ArrayLike, *,
+    center: npt.ArrayLike = 0.0, spread: npt.ArrayLike = 1.0,
+) -> Float32:  # fmt: skip
+    """Return the scan's values on the prepared grid, interpolated once, as ``(value - center) / spread``.
 
     Args:
         voxels: ``(C, *source_shape)``.
         geometry: See `plan_geometry`.
-        fill: Value outside the scan, one for all channels or one a channel.
+        fill: Value outside the scan, in its units; one for all channels or one a channel.
+        center: What becomes 0; the same.
+        spread: What becomes 1; the same.
 
     Returns:
         ``(C, *geometry.shape)``, float32.
     """
-    return resample_axes(geometry.reorient(voxels), geometry.axis_maps, fill=fill)
+    return resample_axes(geometry.reorient(voxels), geometry.axis_maps, fill=fill, center=center, spread=spread)
 
 
 def _plan_axes(

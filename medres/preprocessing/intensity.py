@@ -30,7 +30,7 @@ _MAX_MEASURED = 2**22
 
 @dataclass(frozen=True, kw_only=True)
 class Levels:
-    """What one scan says about its own intensities, one value a channel.
+    """The scale of one scan's intensities, one value for all channels or one a channel.
 
     Args:
         fill: What stands where the scan has no voxels, in the scan's own units.
@@ -63,8 +63,8 @@ class Scheme(Protocol):
         """Measure a scan ``(C, *spatial)``, turned as the plan says, and its foreground ``(*spatial)`` if needed."""
         ...
 
-    def store(self, values: Float32, levels: Levels) -> npt.NDArray[Any]:
-        """Turn resampled values ``(C, *shape)`` into what is stored."""
+    def store(self, values: Float32) -> npt.NDArray[Any]:
+        """Turn resampled values ``(C, *shape)``, on the scale of the scan's levels, into what is stored."""
         ...
 
     def unit(self, stored: torch.Tensor) -> torch.Tensor:
@@ -105,9 +105,8 @@ class HuWindows:
         del foreground
         return Levels(fill=(AIR_HU,) * len(voxels))
 
-    def store(self, values: Float32, levels: Levels) -> npt.NDArray[Any]:
+    def store(self, values: Float32) -> npt.NDArray[Any]:
         """Round to whole HU, clipped to the range of int16."""
-        del levels
         limits = np.iinfo(np.int16)
         return np.rint(values).clip(limits.min, limits.max).astype(np.int16)
 
@@ -159,12 +158,9 @@ class RobustZScore:
         fill, center, spread = zip(*measured, strict=True)
         return Levels(fill=fill, center=center, spread=spread)
 
-    def store(self, values: Float32, levels: Levels) -> npt.NDArray[Any]:
-        """Standardise by the scan's own levels and clip."""
-        shape = (-1, *(1,) * (values.ndim - 1))
-        center = np.array(levels.center, dtype=np.float32).reshape(shape)
-        spread = np.array(levels.spread, dtype=np.float32).reshape(shape)
-        return ((values - center) / spread).clip(-_MAX_ZSCORE, _MAX_ZSCORE).astype(np.float16)
+    def store(self, values: Float32) -> npt.NDArray[Any]:
+        """Clip; resampling has standardised by the scan's own levels."""
+        return values.clip(-_MAX_ZSCORE, _MAX_ZSCORE).astype(np.float16)
 
     def unit(self, stored: torch.Tensor) -> torch.Tensor:
         """Widen the type."""
@@ -177,10 +173,10 @@ class RobustZScore:
 
 @dataclass(frozen=True)
 class Scaled:
-    """Values that already have one scale: ``scale_range`` becomes [0, 1], what lies outside is clipped.
+    """Scans that share one scale: ``scale_range`` becomes [0, 1], what lies outside is clipped.
 
-    Eight-bit data (0 to 255) are stored as they are, rounded after resampling; any other scale in half
-    precision.
+    Eight-bit data (0 to 255) are stored as they are, rounded after resampling; any other scale as a share of its
+    range, in half precision: its steps are 1/2048 of the range whatever the unit of the scans.
     """
 
     intensity: Intensity
@@ -205,13 +201,15 @@ class Scaled:
         """Return the levels of the scale, the same for every scan: outside is its low end."""
         del foreground
         low, high = self.intensity.scale_range
+        if self._eight_bit:
+            return Levels(fill=(low,) * len(voxels))
         return Levels(fill=(low,) * len(voxels), center=(low,), spread=(high - low,))
 
-    def store(self, values: Float32, levels: Levels) -> npt.NDArray[Any]:
-        """Round to eight bit, or scale to [0, 1]."""
+    def store(self, values: Float32) -> npt.NDArray[Any]:
+        """Round to eight bit, or clip to [0, 1]; resampling has scaled the rest."""
         if self._eight_bit:
             return np.rint(values).clip(0, 255).astype(np.uint8)
-        return ((values - levels.center[0]) / levels.spread[0]).clip(0.0, 1.0).astype(np.float16)
+        return values.clip(0.0, 1.0).astype(np.float16)
 
     def unit(self, stored: torch.Tensor) -> torch.Tensor:
         """Scale to [0, 1]."""
@@ -236,8 +234,7 @@ def _per_channel(values: Sequence[float], like: torch.Tensor) -> torch.Tensor:
 
 def _channel_levels(channel: npt.NDArray[Any], mask: npt.NDArray[np.bool_]) -> tuple[float, float, float]:
     """Return (fill, center, spread) of one channel."""
-    if channel.dtype == np.float16:  # quantiles would be rounded to half precision
-        channel = channel.astype(np.float32)
+    channel = channel.astype(np.float64)  # quantiles are rounded to the type of the values
     finite = np.isfinite(channel)
     if not finite.any():
         raise DataError("The scan holds no finite voxel.", fix="Leave it out.")
@@ -251,5 +248,10 @@ def _channel_levels(channel: npt.NDArray[Any], mask: npt.NDArray[np.bool_]) -> t
 
 def _spread(values: npt.NDArray[Any], iqr: float) -> float:
     """Return the robust spread; the plain one where half of the values are equal; 1 where all are."""
-    spread = iqr / _IQR_OF_NORMAL or float(np.std(values, dtype=np.float64))
-    return spread if spread > 0 else 1.0
+    return iqr / _IQR_OF_NORMAL or _deviation(values) or 1.0
+
+
+def _deviation(values: npt.NDArray[Any]) -> float:
+    """Return the standard deviation; of shares of the range, since squares of 1e-200 and 1e200 are no doubles."""
+    extent = float(np.ptp(values))
+    return extent * float(np.std((values - values.min()) / extent)) if extent > 0 else 0.0

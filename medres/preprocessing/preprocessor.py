@@ -21,7 +21,7 @@ from medres.runs.documents import digest_of
 
 #: Raised whenever `Preprocessor.prepare` stores other values for the same plan and scan: old caches are then
 #: left.
-PREPARATION_VERSION = 1
+PREPARATION_VERSION = 2
 
 #: Random changes of stacks of slices ``(B, C, D, H, W)`` of which each has so many.
 ChangeStacks = Callable[[torch.Tensor, Sequence[int]], torch.Tensor]
@@ -100,7 +100,8 @@ class Preprocessor:
             box = foreground_box(geometry.restore(foreground[None])[0])
             geometry = plan_geometry(image.spatial_shape, image.affine, image.spacing_mm, box, self.plan)
         levels = self._scheme.levels(turned, foreground)
-        stored = self._scheme.store(resample(voxels, geometry, levels.fill), levels)
+        resampled = resample(voxels, geometry, levels.fill, center=levels.center, spread=levels.spread)
+        stored = self._scheme.store(resampled)
         return repeat_channels(stored, self.stored_channels), geometry
 
     def finish(self, batch: torch.Tensor) -> torch.Tensor:

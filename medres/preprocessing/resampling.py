@@ -13,10 +13,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+
+from medres.data.rescaling import rescaled
 
 Float32 = npt.NDArray[np.float32]
 
@@ -100,47 +102,65 @@ def axis_weights(axis: AxisMap) -> AxisWeights:
     return AxisWeights(inside=inside, needed=needed, matrix=matrix.astype(np.float32))
 
 
-def resample_axes(voxels: npt.NDArray[Any], axes: Sequence[AxisMap], *, fill: npt.ArrayLike) -> Float32:
-    """Resample the last axes of an array onto another grid.
+def resample_axes(
+    voxels: npt.NDArray[Any], axes: Sequence[AxisMap], *, fill: npt.ArrayLike,
+    center: npt.ArrayLike = 0.0, spread: npt.ArrayLike = 1.0,
+) -> Float32:  # fmt: skip
+    """Resample the last axes of an array onto another grid, on the scale that ``center`` and ``spread`` make.
+
+    Voxels are put on that scale first: interpolation is linear, so that it is the same, and nothing is lost to single
+    precision (see `medres.data.rescaling.rescaled`).
 
     Args:
         voxels: ``(C, *spatial)`` of any real type; values that are not finite are read as ``fill``.
         axes: One map a spatial axis.
-        fill: Value outside the input, one for all channels or one a channel.
+        fill: Value outside the input, in its units; one for all channels or one a channel.
+        center: What becomes 0; the same.
+        spread: What becomes 1; the same.
 
     Returns:
-        ``(C, *out_sizes)``, float32. Where every map is the identity, the voxels themselves.
+        ``(C, *out_sizes)``, float32. Where every map is the identity, the voxels themselves on the new scale.
     """
-    fills = np.broadcast_to(np.asarray(fill, dtype=np.float32), voxels.shape[:1])
+    centers, spreads, outside = (
+        np.broadcast_to(np.asarray(value, dtype=np.float64), voxels.shape[:1]) for value in (center, spread, fill)
+    )
+    fills = ((outside - centers) / spreads).astype(np.float32)
     out = np.empty((len(voxels), *(axis.out_size for axis in axes)), dtype=np.float32)
     out[:] = fills.reshape(-1, *(1,) * len(axes))
     weights = [axis_weights(axis) for axis in axes]
     inside, needed = tuple(item.inside for item in weights), tuple(item.needed for item in weights)
     if out[0][inside].size:
         for channel in range(len(voxels)):
-            cropped = voxels[channel][needed]
-            out[channel][inside] = _product(cropped, [w.matrix for w in weights], float(fills[channel]))
+            scale = _Scale(float(centers[channel]), float(spreads[channel]), float(fills[channel]))
+            out[channel][inside] = _product(voxels[channel][needed], [w.matrix for w in weights], scale)
     return out
 
 
-def _product(voxels: npt.NDArray[Any], matrices: Sequence[Float32], fill: float) -> Float32:
+class _Scale(NamedTuple):
+    """Of one channel; ``fill`` is on the scale already."""
+
+    center: float
+    spread: float
+    fill: float
+
+
+def _product(voxels: npt.NDArray[Any], matrices: Sequence[Float32], scale: _Scale) -> Float32:
     order = sorted(range(voxels.ndim), key=lambda axis: matrices[axis].shape[0] / matrices[axis].shape[1])
     last = order[-1]  # the axis that shrinks least is walked in chunks and multiplied at the end
     chunk = max(1, _CHUNK_VOXELS * voxels.shape[last] // voxels.size)
     parts = []
     for start in range(0, voxels.shape[last], chunk):
-        part = _finite(voxels[(slice(None),) * last + (slice(start, start + chunk),)], fill)
+        part = _on_scale(voxels[(slice(None),) * last + (slice(start, start + chunk),)], scale)
         for axis in order[:-1]:
             part = _multiply(part, matrices[axis], axis)
         parts.append(part)
     return _multiply(np.concatenate(parts, axis=last), matrices[last], last)
 
 
-def _finite(voxels: npt.NDArray[Any], fill: float) -> Float32:
-    with np.errstate(over="ignore"):  # float64 beyond the range of float32 is not finite either
-        values = voxels.astype(np.float32, order="C")
+def _on_scale(voxels: npt.NDArray[Any], scale: _Scale) -> Float32:
+    values = rescaled(voxels, center=scale.center, spread=scale.spread)
     if not np.issubdtype(voxels.dtype, np.integer):
-        values[~np.isfinite(values)] = fill
+        values[~np.isfinite(values)] = scale.fill
     return values
 
 

@@ -42,8 +42,12 @@ def mr(*, scale=1.0, dtype=np.uint16):
         (mr(), "MR", "magnitudes from 0 to"),
         (mr(dtype=np.float32, scale=3.3), "MR", "more than 8 bits"),
         ((mr() / 8).astype(np.uint8), "other", "8-bit values"),
-        ((mr(dtype=np.float64) / 1600).clip(0, 1), "other", "scaled to [0, 1]"),
-        (np.clip(ct(), 0, 80), "other", "8-bit values, 0 to 80"),
+        ((mr(dtype=np.float64) / 1600).clip(0, 1), "MR", "magnitudes from"),  # the unit does not matter
+        (mr(dtype=np.float64) * 1e-9, "MR", "more than 8 bits"),
+        (mr(dtype=np.float64) + 1e6, "MR", "magnitudes from 1000000"),
+        ((mr() / 8).astype(np.uint8) / 255, "other", "neither"),  # 8 bits, whatever their type
+        ((mr(dtype=np.float64) / 400).clip(0, 1), "other", "neither"),  # a window was applied
+        (np.clip(ct(), 0, 80), "other", "values from 0 to 80"),
         (RNG.normal(0, 1, (1, 20, 20, 20)), "other", "neither Hounsfield units nor magnitudes"),
         (RNG.integers(-4096, 4096, (1, 20, 20, 20)).astype(np.int16), "other", "neither"),  # a phase image
         (BODY.astype(np.uint8)[None], "other", "8-bit values, 0 to 1"),
@@ -231,5 +235,6 @@ def test_real_scans(real_data):
     folder = real_data / "nifti_odd"
     for name in ("torchio/data/fernando/t2.nii.gz", "spinalcord/t2/t2.nii.gz", "spinalcord/mt/mt0.nii.gz"):
         assert scan_statistics(read_scan(folder / name)).modality == "MR", name
-    cubes = sorted((real_data / "lidc_nodule_texture").rglob("*.nii.gz"))[:5]
-    assert {scan_statistics(read_scan(path)).modality for path in cubes} == {"other"}  # the source scaled them
+    cubes = sorted((real_data / "lidc_nodule_texture").rglob("*.nii.gz"))[::10]
+    guesses = [scan_statistics(read_scan(path)).modality for path in cubes]
+    assert guesses.count("other") > 0.7 * len(guesses)  # the source cut most of them off at the top of its window

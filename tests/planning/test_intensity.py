@@ -24,10 +24,15 @@ def intensity_of(scans: Any, *, facts: BackboneFacts | None = None) -> tuple[Int
 
 CASES = {
     "8-bit": ([scan((9, 9), dtype="uint8", high=255)], "scaled", (0, 255)),
-    "8-bit values in int16": ([scan((9, 9), dtype="int16", high=250)], "scaled", (0, 255)),
-    "mask of 0 and 1": ([scan((9, 9), dtype="uint8", high=1)], "scaled", (0.005, 0.995)),
-    "unit range": ([scan((9, 9, 9), dtype="float32", low=0.1)], "scaled", (0, 1)),
-    "one scale": ([scan((9, 9, 9), low=-5, high=10 + k / 10) for k in range(9)], "scaled", (-4.925, 10.68)),
+    "8-bit values in int16": ([scan((9, 9), dtype="int16", high=250)], "scaled", (0, 250)),
+    "mask of 0 and 1": ([scan((9, 9), dtype="uint8", high=1)], "scaled", (0, 1)),
+    "unit range": ([scan((9, 9, 9), dtype="float32", low=0.1)], "scaled", (0.1, 1)),
+    "one scale": ([scan((9, 9, 9), low=-5, high=10 + k / 10) for k in range(9)], "scaled", (-5, 10.76)),
+    "a large offset": ([scan((9, 9, 9), low=1e6 - 60, high=1e6 + 60 + k) for k in range(9)], "scaled",
+                       (999940, 1000067.6)),
+    "a hot pixel": ([scan((9, 9, 9), high=1e4, percentiles={"0.5": 1e-3, "99.5": 2e-3})], "scaled", (1e-3, 2e-3)),
+    "offsets of their own": ([scan((9, 9, 9), low=1e6 * k, high=1e6 * k + 1) for k in range(9)], "robust_zscore",
+                             (0, 1)),
     "many scales": ([scan((9, 9, 9), high=10.0**k) for k in range(9)], "robust_zscore", (0, 1)),
     "MR": ([scan((9, 9, 9), modality="MR", dtype="int16", high=900)], "robust_zscore", (0, 1)),
     "8-bit MR": ([scan((9, 9, 9), modality="MR", dtype="uint8", high=255)], "scaled", (0, 255)),
@@ -42,7 +47,7 @@ def test_the_scheme_follows_the_values(name: str) -> None:
     scans, scheme, scale = CASES[name]
     intensity, _, _ = intensity_of(scans)
     assert intensity.scheme == scheme
-    assert intensity.scale_range == pytest.approx(scale, rel=1e-3)
+    assert intensity.scale_range == pytest.approx(scale, rel=1e-6, abs=1e-9)
 
 
 def test_without_air_there_is_no_lung_window() -> None:

@@ -67,16 +67,33 @@ def _mixed_dimensions(table: ScanTable, known: Known) -> Iterator[Finding]:
 
 
 def _mixed_modalities(table: ScanTable, known: Known) -> Iterator[Finding]:
-    modalities = _each(table, known, modality_of)
+    modalities = _each(table, known, told_modality)
     counts = Counter(modalities.values())
     if len(counts) < 2:
         return
     usual, number = counts.most_common(1)[0]
     for scan, entry in read_scans(table, known):
-        if modality_of(entry) != usual:
-            value = f"{_modality_evidence(entry)}; {number} of {len(modalities)} scans are {usual}."
-            fix = "Check that it belongs here; the plan treats mixed data as already scaled."
+        if _differ(told_modality(entry), usual):
+            those = usual or "no CT and have more than 8 bits"
+            value = f"{_modality_evidence(entry)}; {number} of {len(modalities)} scans are {those}."
+            fix = "Check that it belongs here; the plan then standardises each scan by itself."
             yield about(scan, "mixed-modality", value, fix=fix)
+
+
+def told_modality(entry: Remembered) -> str:
+    """Return the modality as far as it can be told whatever the unit of the voxels.
+
+    That of the header; else ``CT`` by Hounsfield units, ``8-bit`` by the storage, and nothing for the rest: whether
+    values without a unit look like MR or not is a guess, and two guesses are no mixture.
+    """
+    statistics = entry.statistics
+    if statistics.header_modality or statistics.modality == "CT":
+        return modality_of(entry)
+    return "8-bit" if statistics.dtype in ("uint8", "int8") else ""
+
+
+def _differ(told: str, usual: str) -> bool:
+    return told != usual and ("" not in (told, usual) or bool({told, usual} & {"CT", "8-bit"}))
 
 
 def modality_of(entry: Remembered) -> str:

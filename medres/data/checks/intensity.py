@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 from medres.data.checks.about import about
-from medres.data.checks.content import Known, modality_of, read_scans
+from medres.data.checks.content import Known, read_scans, told_modality
 from medres.data.checks.outliers import outliers
 from medres.data.findings import Finding
 from medres.data.survey_memory import Remembered
@@ -30,7 +30,7 @@ def check_intensity(table: ScanTable, known: Known) -> Iterator[Finding]:
     """Yield the findings about values."""
     groups: dict[tuple[str, int], list[tuple[Scan, Remembered]]] = defaultdict(list)
     for scan, entry in read_scans(table, known):
-        hounsfield = "CT in HU" if entry.statistics.modality == "CT" else modality_of(entry)
+        hounsfield = "CT in HU" if entry.statistics.modality == "CT" else told_modality(entry)
         groups[hounsfield, len(entry.statistics.spatial_shape)].append((scan, entry))
         yield from _not_hounsfield(scan, entry)
     for (modality, _), members in groups.items():

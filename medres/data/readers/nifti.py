@@ -21,6 +21,12 @@ from medres.data.readers.nifti_header import (
 from medres.data.readers.voxels import make_image
 from medres.errors import UnreadableScanError
 
+# Where scaled values may lie to be float32, which is exact from 1.2e-38 to 3.4e38, with room on both sides. And how many
+# steps of the stored type from zero: its rounding is then at most an eighth of a step.
+_LARGEST_SINGLE = 1e37
+_SMALLEST_SINGLE = 1e-30
+_MOST_STEPS = 2.0**21
+
 _RGB_FIELDS = ("R", "G", "B")
 
 
@@ -72,7 +78,8 @@ def scaled(voxels: npt.NDArray[Any], *, slope: float, intercept: float) -> npt.N
     """Return ``voxels * slope + intercept`` in the smallest type that holds it.
 
     Whole numbers stay whole (a CT stored as uint16 with intercept -1024 becomes int16), all others become
-    float32, or float64 where the stored type has more digits than float32.
+    float32, or float64 where float32 would lose digits (of the stored type, or of small steps on a large intercept) or
+    does not reach (1e38) or is not exact any more (1e-38).
 
     Example:
         >>> scaled(np.array([0, 3000], dtype=np.uint16), slope=1.0, intercept=-1024.0)
@@ -82,13 +89,24 @@ def scaled(voxels: npt.NDArray[Any], *, slope: float, intercept: float) -> npt.N
         return voxels
     target = _whole_type(voxels, slope, intercept)
     if target is None:
-        wide = voxels.dtype.itemsize > 4 or (voxels.dtype.kind in "iu" and voxels.dtype.itemsize > 2)
-        target = np.dtype(np.float64 if wide else np.float32)
+        target = np.dtype(np.float32 if _fits_single(voxels, slope, intercept) else np.float64)
     values = voxels.astype(target)
     with np.errstate(over="ignore", invalid="ignore"):  # what overflows is infinite, and refused as that
         values *= target.type(slope)
         values += target.type(intercept)
     return values
+
+
+def _fits_single(voxels: npt.NDArray[Any], slope: float, intercept: float) -> bool:
+    """Return whether float32 holds the scaled values as well as the stored type and the factors tell them."""
+    size = max(abs(float(voxels.min())), abs(float(voxels.max()))) * abs(slope)
+    largest = size + abs(intercept)
+    if largest > _LARGEST_SINGLE or voxels.dtype.itemsize > 4:
+        return False
+    if voxels.dtype.kind in "iu":
+        return voxels.dtype.itemsize <= 2 and largest <= _MOST_STEPS * abs(slope) and abs(slope) >= _SMALLEST_SINGLE
+    # the offset may double the rounding that the stored values have already
+    return abs(intercept) <= size and (size == 0 or size >= _SMALLEST_SINGLE)
 
 
 def _whole_type(voxels: npt.NDArray[Any], slope: float, intercept: float) -> np.dtype[Any] | None:

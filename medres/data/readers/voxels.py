@@ -13,6 +13,9 @@ from medres.errors import UnreadableScanError
 
 Voxels = npt.NDArray[Any]
 
+#: Largest size of a value. Doubles end at 1.8e308, and the difference of two values must be one, too.
+MAX_VALUE = 1e300
+
 
 def make_image(
     voxels: Voxels,
@@ -32,7 +35,7 @@ def make_image(
         notes: What the reader had to decide, as ``code: sentence``.
 
     Raises:
-        UnreadableScanError: The voxels are not real numbers, or some are NaN or infinite.
+        UnreadableScanError: The voxels are not real numbers, or some are NaN, infinite or beyond 1e300.
     """
     native = _native_numbers(voxels)
     _require_finite(native)
@@ -61,8 +64,12 @@ def _native_numbers(voxels: Voxels) -> Voxels:
 
 
 def _require_finite(voxels: Voxels) -> None:
+    if voxels.dtype.kind != "f":
+        return
     # minimum and maximum carry any NaN and infinity and need no second array
-    if voxels.dtype.kind != "f" or (np.isfinite(voxels.min()) and np.isfinite(voxels.max())):
+    low, high = float(voxels.min()), float(voxels.max())
+    if np.isfinite(low) and np.isfinite(high):
+        _require_computable(max(-low, high))
         return
     num_bad = int(voxels.size - np.count_nonzero(np.isfinite(voxels)))
     raise UnreadableScanError(
@@ -70,6 +77,16 @@ def _require_finite(voxels: Voxels) -> None:
         fix="Export the scan again, or replace them by its background value.",
         code="not-finite",
     )
+
+
+def _require_computable(largest: float) -> None:
+    if largest > MAX_VALUE:
+        raise UnreadableScanError(
+            f"holds voxel values of up to {largest:.3g}, which are too large to be computed with (the limit is "
+            f"{MAX_VALUE:g})",
+            fix="Export the scan again in another unit.",
+            code="not-finite",
+        )
 
 
 def _one_channel_if_grey(voxels: Voxels) -> Voxels:
