@@ -29,13 +29,12 @@ def rescaled(voxels: npt.NDArray[Any], *, center: float, spread: float) -> npt.N
     fits = voxels.dtype.itemsize <= 2
     with np.errstate(over="ignore", invalid="ignore"):
         if (center, spread) == (0.0, 1.0):
-            return voxels.astype(np.float32, order="C")
+            return np.asarray(voxels.astype(np.float32, order="C"), dtype=np.float32)
         values = np.subtract(voxels, center, dtype=np.float32 if fits else np.float64, order="C")
         values /= spread
-    if fits:
-        return values
-    np.clip(values, -_FARTHEST, _FARTHEST, out=values, where=np.isfinite(values))
-    return values.astype(np.float32)
+    if not fits:
+        np.clip(values, -_FARTHEST, _FARTHEST, out=values, where=np.isfinite(values))
+    return np.asarray(values, dtype=np.float32)
 
 
 def center_and_spread(voxels: npt.NDArray[Any]) -> tuple[float, float]:

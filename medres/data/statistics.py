@@ -154,8 +154,8 @@ def guess_modality(
     -1000 with tissue above it, or whole numbers that lie mostly between fat and blood and go below zero. MR is
     recognised as a magnitude image, in any unit: more than 255 steps from the darkest to the brightest value, many
     voxels near the darkest, few near the brightest. Everything else is ``other``. Which of the two is guessed does not
-    change with the unit: not if all values are multiplied by a positive number, not if a number is added to them (unless
-    they then are Hounsfield units).
+    change with the unit: not if all values are multiplied by a positive number, not if a number is added to them
+    (unless they then are Hounsfield units).
 
     Args:
         values: Sample of the voxels.

@@ -1,8 +1,8 @@
 """Laws over units: what becomes of a scan that is no CT does not depend on the unit of its voxels.
 
-All voxels of all scans are multiplied by a positive number, and a number is added: the same plan but for its numbers, the
-same findings, the same box, the same input of the network. (A negative factor makes another picture: background becomes
-bright. CT is absolute by meaning, and so are 8 bits, which are a scale of their own.)
+All voxels of all scans are multiplied by a positive number, and a number is added: the same plan but for its numbers,
+the same findings, the same box, the same input of the network. (A negative factor makes another picture: background
+becomes bright. CT is absolute by meaning, and so are 8 bits, which are a scale of their own.)
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ from medres.planning.planner import make_plan
 from medres.preprocessing.preprocessor import Preprocessor
 from tests.planning.examples import CPU, backbone
 
-NUM_SCANS = 12
+#: Outliers are looked for among ten scans and more.
+NUM_SCANS = 10
 
 
 class Unit(NamedTuple):
@@ -41,19 +42,14 @@ class Unit(NamedTuple):
     dtype: str
 
 
-DOUBLES = [
-    Unit(factor, offset, "float64")
-    for factor, offset in [
-        (1, 0), (1e-300, 0), (1e-30, 0), (1e-9, 0), (1e-7, 0), (1e-3, 0), (0.37, 0), (1e3, 0), (1e6, 0), (1e30, 0),
-        (1e200, 0), (1e290, 0), (1, 1e6), (1, -1e6), (1e-9, 1e6), (1e-7, -1e6), (1e6, 1e6), (0.37, -0.5),
-    ]
+USUAL = Unit(1, 0, "float64")
+UNITS = [
+    Unit(1e-300, 0, "float64"), Unit(1e-30, 0, "float64"), Unit(1e-9, 0, "float64"), Unit(1e-3, 0, "float64"),
+    Unit(0.37, 0, "float64"), Unit(1e6, 0, "float64"), Unit(1e200, 0, "float64"), Unit(1, 1e6, "float64"),
+    Unit(1e-9, -1e6, "float64"), Unit(3.7e-4, -5, "float64"), Unit(1e-30, 0, "float32"), Unit(1e-7, 0, "float32"),
+    Unit(1e30, 0, "float32"), Unit(1, 1e3, "float32"), Unit(1, 0, "int16"), Unit(1e3, 0, "int32"),
+    Unit(1, -1e6, "int64"),
 ]  # fmt: skip
-SINGLES = [
-    Unit(factor, offset, "float32")
-    for factor, offset in [(1e-30, 0), (1e-9, 0), (1e-3, 0), (1e6, 0), (1e30, 0), (1, 1e3), (1e-7, -1e3)]
-]
-WHOLE = [Unit(1, 0, "int16"), Unit(1e3, 0, "int32"), Unit(1e6, 0, "int64"), Unit(1, 1e6, "int64"), Unit(1, 9, "uint16")]
-UNITS = [*DOUBLES, *SINGLES, *WHOLE]
 
 
 def body(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
@@ -99,7 +95,7 @@ SCHEMES = {
     "magnitudes": "robust_zscore", "texture": "scaled", "gains": "robust_zscore", "stripped": "scaled",
     "sparse": "scaled",
 }  # fmt: skip
-SHAPES = {2: (36, 40), 3: (20, 22, 24)}
+SHAPES = {2: (28, 30), 3: (14, 15, 16)}
 
 
 class Made(NamedTuple):
@@ -138,17 +134,16 @@ def made(family: str, dims: int, unit: Unit, header: str | None) -> Made:
     ]
     statistics = [scan_statistics(image) for image in images]
     found = make_fingerprint({str(number): item for number, item in enumerate(statistics)})
-    plan = make_plan(found, backbone=backbone(dims), machine=CPU, num_training_scans=NUM_SCANS)
+    plan = make_plan(found, backbone=backbone(dims, total_stride=4), machine=CPU, num_training_scans=NUM_SCANS)
     preprocessor = Preprocessor(plan)
     prepared = np.stack([preprocessor.prepare(image)[0] for image in images])
-    return Made(
-        images, statistics, plan, prepared, preprocessor.finish(torch.from_numpy(prepared)), codes_of(images, statistics)
-    )
+    finished = preprocessor.finish(torch.from_numpy(prepared))
+    return Made(images, statistics, plan, prepared, finished, codes_of(images, statistics))
 
 
 def codes_of(images: list[ScanImage], statistics: list[ScanStatistics]) -> list[tuple[str, str | None]]:
     known = {
-        str(number): Remembered(content_hash=image.content_hash, statistics=item, look=perceptual_hash(image))
+        str(number): Remembered(content_hash=image.content_hash, statistics=item)
         for number, (image, item) in enumerate(zip(images, statistics, strict=True))
     }
     scans = [
@@ -175,12 +170,13 @@ def rounding_of(unit: Unit, width: float) -> float:
     return float(np.finfo(unit.dtype).eps) * (1 + abs(unit.offset)) * 20
 
 
-@pytest.mark.parametrize("dims", [2, 3])
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    ("family", "dims", "header"),
+    [*((family, 3, None) for family in FAMILIES), ("magnitudes", 2, None), ("texture", 2, "PT"), ("texture", 3, "MR")],
+)
 @pytest.mark.parametrize("unit", UNITS, ids=str)
-@pytest.mark.parametrize("header", [None, "MR", "PT"])
-def test_nothing_depends_on_the_unit(family: str, dims: int, unit: Unit, header: str | None) -> None:
-    usual, other = made(family, dims, DOUBLES[0], header), made(family, dims, unit, header)
+def test_nothing_depends_on_the_unit(family: str, dims: int, header: str | None, unit: Unit) -> None:
+    usual, other = made(family, dims, USUAL, header), made(family, dims, unit, header)
     assert choices_of(other.plan) == choices_of(usual.plan)
     assert other.codes == usual.codes
     for one, two in zip(usual.statistics, other.statistics, strict=True):
@@ -189,22 +185,22 @@ def test_nothing_depends_on_the_unit(family: str, dims: int, unit: Unit, header:
     step = 0.004 if usual.plan.intensity.scheme == "robust_zscore" else 0.0005
     atol = step + 30 * rounding_of(unit, width_of(family, dims))
     np.testing.assert_allclose(other.prepared, usual.prepared, atol=atol)
-    np.testing.assert_allclose(other.finished, usual.finished, atol=2 * atol)
+    np.testing.assert_allclose(other.finished.numpy(), usual.finished.numpy(), atol=2 * atol)
     assert np.mean(other.prepared != usual.prepared) < 0.02 or unit.dtype == "float32"
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_families_are_planned_as_they_are_meant(family: str) -> None:
-    plan = made(family, 3, DOUBLES[0], None).plan
+    plan = made(family, 3, USUAL, None).plan
     assert plan.intensity.scheme == SCHEMES[family]
     assert plan.modality == ("MR" if family == "magnitudes" else "other")
-    assert float(made(family, 3, DOUBLES[0], None).finished.std()) > 0.05  # something is left to be learned from
+    assert float(made(family, 3, USUAL, None).finished.std()) > 0.05  # something is left to be learned from
 
 
-@pytest.mark.parametrize("unit", [unit for unit in UNITS if unit.dtype != "float32"], ids=str)
+@pytest.mark.parametrize("unit", [unit for unit in UNITS if not unit.offset or unit.dtype != "float32"], ids=str)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_look_of_a_scan_does_not_depend_on_the_unit(family: str, unit: Unit) -> None:
-    usual, other = (made(family, 3, each, None).images[0] for each in (DOUBLES[0], unit))
+    usual, other = (made(family, 3, each, None).images[0] for each in (USUAL, unit))
     looks = [perceptual_hash(image) for image in (usual, other)]
     assert bool(looks[0]) == bool(looks[1])
     if looks[0]:
@@ -217,7 +213,7 @@ def test_the_look_of_a_scan_does_not_depend_on_the_unit(family: str, unit: Unit)
 def test_the_background_is_the_same_voxels_in_every_unit(family: str, unit: Unit) -> None:
     scan, width = scans_of(family, 3)[0], width_of(family, 3)
     masks = []
-    for each in (DOUBLES[0], unit):
+    for each in (USUAL, unit):
         voxels = in_unit(scan, each, width)
         threshold = background_threshold(voxels)
         assert threshold is not None

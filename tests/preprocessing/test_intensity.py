@@ -52,10 +52,7 @@ def test_zscore_does_not_see_the_units_of_a_scan(seed: int, gain: float, shift: 
     rng = np.random.default_rng(seed)
     voxels = rng.gamma(2.0, size=(1, 8, 9, 10))
     foreground = voxels[0] > 0.5
-    stored = [
-        stored_by(scheme, scan, scheme.levels(scan, foreground))
-        for scan in (voxels, voxels * gain + shift)
-    ]
+    stored = [stored_by(scheme, scan, scheme.levels(scan, foreground)) for scan in (voxels, voxels * gain + shift)]
     assert np.allclose(stored[0], stored[1], atol=0.003)  # one step of half precision, near 5
 
 

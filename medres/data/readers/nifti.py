@@ -21,8 +21,8 @@ from medres.data.readers.nifti_header import (
 from medres.data.readers.voxels import make_image
 from medres.errors import UnreadableScanError
 
-# Where scaled values may lie to be float32, which is exact from 1.2e-38 to 3.4e38, with room on both sides. And how many
-# steps of the stored type from zero: its rounding is then at most an eighth of a step.
+# Where scaled values may lie to be float32, which is exact from 1.2e-38 to 3.4e38, with room on both sides; and how
+# many steps of the stored type from zero: its rounding is then at most an eighth of a step.
 _LARGEST_SINGLE = 1e37
 _SMALLEST_SINGLE = 1e-30
 _MOST_STEPS = 2.0**21
