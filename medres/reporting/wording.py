@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from medres.data.wording import range_text
 from medres.finetuning.scoring import main_block
 from medres.planning.plan import Plan
 from medres.runs.documents import Document
@@ -108,6 +109,8 @@ def brief(value: Any) -> str:
 
 
 def _named(key: str, value: Any) -> str:
+    if key == "scale_range":
+        return f"{key} [{range_text(*value).replace(' to ', ', ')}]"
     if isinstance(value, list):
         items = [f"{item[0]:g} to {item[1]:g}" if isinstance(item, list) else brief(item) for item in value]
         return f"{key} {items[0] if len(items) == 1 else '[' + ', '.join(items) + ']'}"

@@ -95,7 +95,7 @@ def test_the_solution_goes_into_a_linear_layer() -> None:
 def test_features_that_are_not_finite_are_refused() -> None:
     features, labels = _features(2)
     features[3, 0, 1] = np.nan
-    with pytest.raises(TrainingError, match="not finite"):
+    with pytest.raises(TrainingError, match="not finite, for voxel values that were finite"):
         solve_head(features, labels, weights=np.ones(2), inner=())
 
 

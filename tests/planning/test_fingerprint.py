@@ -32,6 +32,24 @@ def test_the_spreads_are_numpys_percentiles(name: str) -> None:
     assert grid.box_fraction.median == pytest.approx(np.median(shares), rel=5e-4)
 
 
+@pytest.mark.parametrize(("factor", "offset"), [(1, 0), (1e-9, 0), (1e200, 0), (1, 1e6), (1e-7, -1.0)])
+def test_intensities_keep_their_digits_on_any_scale_and_offset(factor: float, offset: float) -> None:
+    ends = [(10.0 + k, 130.0 + 2 * k) for k in range(9)]
+    found = fingerprint([scan((9, 9), low=low * factor + offset, high=high * factor + offset) for low, high in ends])
+    for spread, values in zip((found.minimum, found.maximum), zip(*ends, strict=True), strict=True):
+        levels = np.percentile(values, [0, 5, 10, 50, 90, 95, 100])
+        kept = (np.array(list(spread.to_mapping().values())) - offset) / factor
+        np.testing.assert_allclose(kept, levels, atol=0.06)
+    assert (np.array(found.full_range) - offset) / factor == pytest.approx((10.4, 145.2), abs=1e-3)
+    assert found.width.median / factor == pytest.approx(123 * 1.0, rel=0.02)
+
+
+def test_a_small_mask_is_as_wide_as_its_values() -> None:
+    flat = {f"{level:g}": 0.0 for level in (0.5, 1, 5, 25, 50, 75, 95, 99, 99.5)}
+    found = fingerprint([scan((9, 9), high=3, percentiles=flat)])
+    assert (found.width.median, found.robust_range) == (3, (0, 3))
+
+
 @pytest.mark.parametrize("code", ["RAS", "LPS", "PSR", "ASL", "SPL", "IPR", "RIA"])
 def test_axes_are_told_by_anatomy_not_by_the_file(code: str) -> None:
     # 10, 20, 30 voxels of 1, 2, 4 mm along left-right, front-back, feet-head, wherever the file puts them

@@ -47,6 +47,8 @@ def test_reasons_are_given_once() -> None:
         ((), "none"), (None, "not set"), (True, "yes"), (False, "no"), ("SPL", "SPL"), (3, "3"),
         (Intensity(scheme="hu_windows", windows_hu=("lung", (0.0, 80.0))),
          "scheme hu_windows, windows_hu [lung, 0 to 80], scale_range [0, 1], mean 0.5, std 0.5"),
+        (Intensity(scheme="scaled", scale_range=(999940.3, 1000060.1)),
+         "scheme scaled, scale_range [999940.3, 1000060.1], mean 0.5, std 0.5"),
     ],
 )  # fmt: skip
 def test_choices_in_words(value: Any, words: str) -> None:

@@ -48,6 +48,19 @@ def test_an_mr_among_cts_by_voxels_and_by_header():
     assert findings(known)[0].value == "mr is PT by its header; 4 of 5 scans are CT."
 
 
+def test_two_guesses_from_values_without_a_unit_are_no_mixture():
+    other = {"modality": "other", "dtype": "float32"}
+    known = {f"mr{n}": entry(**MR) for n in range(4)} | {"other": entry(**other)}
+    assert found(check_content, known) == {}
+    known["header"] = entry(header_modality="PT", **other)
+    assert found(check_content, known) == {}
+    known["picture"] = entry(modality="other", dtype="uint8")
+    assert found(check_content, known) == {"mixed-modality": {"picture"}}
+    known["ct"] = entry()
+    assert found(check_content, known) == {"mixed-modality": {"picture", "ct"}}
+    assert findings(known)[0].value.endswith("5 of 8 scans are no CT and have more than 8 bits.")
+
+
 def test_the_header_decides_where_voxels_are_odd():
     known = {f"ct{n}": entry() for n in range(4)} | {"odd": entry(header_modality="CT", **MR)}
     assert findings(known) == []

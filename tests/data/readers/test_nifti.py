@@ -107,6 +107,38 @@ def test_scaling_never_wraps():
         np.testing.assert_allclose(got.astype(float), ends.astype(float) * slope + intercept)
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "uint16", "float32"])
+@pytest.mark.parametrize(
+    ("slope", "intercept"),
+    [
+        (1e-9, 0),
+        (1e-9, -3e-8),
+        (1e-42, 0),
+        (1e-3, 1e6),
+        (0.01, -3e5),
+        (1e35, 0),
+        (3e38, -1e38),
+        (0.5, 1e7),
+        (2.5, -1024),
+    ],
+)
+def test_small_steps_survive_any_scale_and_offset(tmp_path, dtype, slope, intercept):
+    voxels = volume(dtype=dtype, low=0, high=200)
+    path = write_nifti(tmp_path / "scan.nii", voxels, scl_slope=slope, scl_inter=intercept)
+    factor, offset = float(np.float32(slope)), float(np.float32(intercept))  # as the header holds them
+    expected = voxels.astype(np.float64) * factor + offset
+    rounding = factor / 8 if dtype != "float32" else float(np.finfo(np.float32).eps) * 200 * factor
+    np.testing.assert_allclose(read_scan(path).voxels[0], expected, rtol=0, atol=rounding)
+
+
+def test_values_that_no_difference_can_be_computed_of_are_refused_by_their_size(tmp_path):
+    voxels = np.linspace(-1, 1, 120).reshape(6, 5, 4)
+    assert read_scan(write_nifti(tmp_path / "large.nii", voxels * 1e299)).voxels.max() == 1e299
+    with pytest.raises(UnreadableScanError, match=r"voxel values of up to 1e\+305") as caught:
+        read_scan(write_nifti(tmp_path / "scan.nii", voxels * 1e305))
+    assert caught.value.code == "not-finite"
+
+
 @pytest.mark.parametrize("slope", [0.0, float("nan")])
 def test_no_scaling_is_asked_for(tmp_path, slope):
     path = write_nifti(tmp_path / "scan.nii", scl_slope=slope, scl_inter=12.0)
