@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import io
 import re
+import threading
 import warnings
 from collections.abc import Callable, Sequence
 from functools import wraps
@@ -51,6 +52,8 @@ _STYLE: Any = {
     "legend.frameon": False,
 }
 
+#: matplotlib's settings belong to the process: one thread draws at a time.
+_DRAWING = threading.RLock()
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -61,7 +64,9 @@ def styled(draw: Callable[P, T]) -> Callable[P, T]:
 
     @wraps(draw)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> T:
-        with mpl.rc_context(_STYLE):
+        with _DRAWING, mpl.rc_context():
+            mpl.rcdefaults()  # a host may draw in the dark, or by LaTeX
+            mpl.rcParams.update(_STYLE)
             return draw(*args, **kwargs)
 
     return wrapped
