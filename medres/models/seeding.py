@@ -19,9 +19,10 @@ from medres.models.names import is_builtin
 
 #: What initialises networks and takes a generator, of tensors and of `torch.nn.init`.
 _DRAWING = frozenset(
-    "uniform_ normal_ trunc_normal_ bernoulli_ random_ exponential_ log_normal_ xavier_uniform_ xavier_normal_ "
-    "kaiming_uniform_ kaiming_normal_ orthogonal_ sparse_ rand randn randint randperm normal bernoulli".split()
-)
+    {"bernoulli", "bernoulli_", "exponential_", "kaiming_normal_", "kaiming_uniform_", "log_normal_", "normal", "normal_",
+     "orthogonal_", "rand", "randint", "randn", "random_", "randperm", "sparse_", "trunc_normal_", "uniform_",
+     "xavier_normal_", "xavier_uniform_"}
+)  # fmt: skip
 
 _global_generator = threading.RLock()
 
@@ -70,7 +71,8 @@ class Dropout(DrawingLayer, nn.Dropout):
         """Return the input, in training mode with values dropped at random."""
         if not self.training or not self.p or self.generator is None:
             return super().forward(input)
-        return input * kept_at_random(torch.empty_like(input), 1 - self.p, self.generator)
+        dropped: torch.Tensor = input * kept_at_random(torch.empty_like(input), 1 - self.p, self.generator)
+        return dropped
 
 
 @torch.compiler.disable  # type: ignore[untyped-decorator]  # a generator cannot be part of a compiled graph

@@ -56,7 +56,8 @@ class StochasticDepth(DrawingLayer, DropPath):  # type: ignore[misc]  # timm has
             whole: Tensor = super().forward(x)
             return whole
         shape = (x.shape[0], *[1] * (x.ndim - 1))
-        return x * kept_at_random(x.new_empty(shape), 1 - self.drop_prob, self.generator)
+        dropped: Tensor = x * kept_at_random(x.new_empty(shape), 1 - self.drop_prob, self.generator)
+        return dropped
 
 
 class _DroppedSE(SEModule):  # type: ignore[misc]  # timm has no types

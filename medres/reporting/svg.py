@@ -6,7 +6,6 @@ import html
 import io
 import re
 import threading
-import warnings
 from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
@@ -15,6 +14,8 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+
+from medres.runs.host_warnings import ignored_warnings
 
 #: Okabe & Ito (2008), told apart by colour-blind readers; without the yellow, which does not show on white.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
@@ -113,9 +114,8 @@ class Canvas:
         """
         FigureCanvasSVG(self.figure)
         file = io.StringIO()
-        with warnings.catch_warnings():
-            # names in scripts that matplotlib's own font lacks are drawn by the browser, which has them
-            warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        # names in scripts that matplotlib's own font lacks are drawn by the browser, which has them
+        with ignored_warnings(UserWarning, message="Glyph .* missing from font"):
             self.figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
         return _inline(file.getvalue(), description)
 

@@ -1,14 +1,14 @@
-"""Warnings of libraries while medres works: where the host turns warnings into errors, they are shown instead.
+"""Warnings of libraries while medres works: shown where the host would raise them, ignored where they say nothing.
 
 Under ``python -W error`` or ``PYTHONWARNINGS=error`` a deprecation somewhere in a library would end a run that nothing
-is wrong with. The filters of warnings belong to the whole process, and so do `warnings.catch_warnings` blocks, which
-give back the wrong filters where threads overlap. So a filter is put before each one that would raise; it looks at the
-thread that warns, and where that does not work for medres it does nothing. A filter that names a module was meant for
-that module and stays in force.
+is wrong with. The filters of warnings belong to the whole process, and `warnings.catch_warnings` gives back the wrong
+ones where blocks of two threads overlap. The filters that are put in place here look at the thread that warns, do
+nothing in any other, and are taken out one by one.
 """
 
 from __future__ import annotations
 
+import re
 import threading
 import warnings
 from collections.abc import Iterator
@@ -21,22 +21,37 @@ from medres.runs.shared_state import Back, SharedState
 THREAD_PREFIX = "medres"
 
 _thread = threading.local()
+_replacing = threading.RLock()
+
+
+class _OneThread:
+    """In the place of a filter's pattern for modules: matches any module in this thread, else none."""
+
+    def __init__(self) -> None:
+        self._number = threading.get_ident()
+
+    def match(self, module: str) -> bool:
+        del module
+        return threading.get_ident() == self._number
 
 
 class _MedresThreads:
-    """In the place of a pattern for modules: matches any while the thread works for medres, else none."""
+    """The same for threads that work for medres."""
 
     def match(self, module: str) -> bool:
         del module
         return getattr(_thread, "works", False) or threading.current_thread().name.startswith(THREAD_PREFIX)
 
 
-_MEDRES_THREADS = _MedresThreads()
+# these stand in `warnings.filters`, which joblib pickles
+_MEDRES_THREADS: Any = _MedresThreads()
 
 
 @contextmanager
 def shown_warnings() -> Iterator[None]:
-    """Show the warnings of this thread inside the block where the host's filters would raise them.
+    """Show the warnings of medres's threads inside the block where the host's filters would raise them.
+
+    A filter that names a module was meant for that module and stays in force.
 
     Example:
         >>> import contextlib, io
@@ -55,8 +70,32 @@ def shown_warnings() -> Iterator[None]:
         _thread.works = before
 
 
+@contextmanager
+def ignored_warnings(category: type[Warning], *, message: str = "") -> Iterator[None]:
+    """Ignore warnings of this thread inside the block.
+
+    Args:
+        category: Which.
+        message: Pattern of their beginning; empty: any.
+
+    Example:
+        >>> with warnings.catch_warnings(), ignored_warnings(UserWarning):
+        ...     warnings.warn("nothing that matters")
+    """
+    pattern = re.compile(message, re.IGNORECASE) if message else None
+    entry: Any = ("ignore", pattern, category, _OneThread(), 0)
+    with _replacing:
+        _replace([entry, *warnings.filters])
+    try:
+        yield
+    finally:
+        with _replacing:
+            _replace([one for one in warnings.filters if one[3] is not entry[3]])
+
+
 def _show() -> Back:
-    _replace([filter_ for one in warnings.filters for filter_ in _with_what_shows_it(one)])
+    with _replacing:
+        _replace([entry for one in warnings.filters for entry in _with_what_shows_it(one)])
     return _hide
 
 
@@ -68,13 +107,14 @@ def _with_what_shows_it(one: Any) -> list[Any]:
 
 
 def _hide() -> None:
-    _replace([one for one in warnings.filters if one[3] is not _MEDRES_THREADS])
+    with _replacing:
+        _replace([one for one in warnings.filters if one[3] is not _MEDRES_THREADS])
 
 
-def _replace(filters: list[Any]) -> None:
-    if len(filters) == len(warnings.filters):
+def _replace(entries: list[Any]) -> None:
+    if len(entries) == len(warnings.filters):
         return
-    warnings.filters[:] = filters  # type: ignore[index]
+    warnings.filters = entries
     # or what was shown once would stay silent for the host as well
     getattr(warnings, "_filters_mutated", lambda: None)()
 

@@ -62,7 +62,9 @@ def test_every_shortcut_passes_gradient() -> None:
 
 def test_telemetry_is_off_before_monai_imports_mlflow() -> None:
     environment = {
-        key: value for key, value in os.environ.items() if key not in ("MLFLOW_DISABLE_TELEMETRY", "DO_NOT_TRACK", "CI", "PYTEST_CURRENT_TEST")
+        key: value
+        for key, value in os.environ.items()
+        if key not in ("MLFLOW_DISABLE_TELEMETRY", "DO_NOT_TRACK", "CI", "PYTEST_CURRENT_TEST")
     }
     code = (
         "import os, sys, medres.models.factory as f; assert 'monai' not in sys.modules; before = dict(os.environ); "
