@@ -19,9 +19,9 @@ from medres.models.names import is_builtin
 
 #: What initialises networks and takes a generator, of tensors and of `torch.nn.init`.
 _DRAWING = frozenset(
-    {"bernoulli", "bernoulli_", "exponential_", "kaiming_normal_", "kaiming_uniform_", "log_normal_", "normal", "normal_",
-     "orthogonal_", "rand", "randint", "randn", "random_", "randperm", "sparse_", "trunc_normal_", "uniform_",
-     "xavier_normal_", "xavier_uniform_"}
+    {"bernoulli", "bernoulli_", "exponential_", "kaiming_normal_", "kaiming_uniform_", "log_normal_", "normal",
+     "normal_", "orthogonal_", "rand", "randint", "randn", "random_", "randperm", "sparse_", "trunc_normal_",
+     "uniform_", "xavier_normal_", "xavier_uniform_"}
 )  # fmt: skip
 
 _global_generator = threading.RLock()

@@ -19,7 +19,7 @@ from medres.models.names import require_arch
 from medres.reporting.result import Run
 from medres.runs.atomic import require_writable
 from medres.runs.events import read_events
-from medres.runs.folder import RunFolder, new_run_folder, require_run_name
+from medres.runs.folder import RunFolder, new_run_folder, require_run_name, unused_run_name
 from medres.runs.host import independent_of_host
 from medres.runs.progress import Progress, Silent
 from medres.workflows.job import Job, held, prepare_job, read_config, reopen_job
@@ -63,7 +63,8 @@ def run_finetune(config: FinetuneConfig, *, progress: Progress) -> Run:
     ranks = joined_ranks()
 
     def prepare(locks: ExitStack) -> Job:
-        folder = new_run_folder(config.output, config.name or default_run_name(config))
+        name = config.name or unused_run_name(config.output, default_run_name(config))
+        folder = new_run_folder(config.output, name)
         locks.enter_context(held(folder.path / ".lock", what=str(folder.path)))
         return prepare_job(config, folder, progress, ranks)
 
