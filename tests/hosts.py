@@ -42,15 +42,14 @@ def deterministic_algorithms() -> Iterator[None]:
 
 @contextmanager
 def reduced_precision() -> Iterator[None]:
-    before = [one.fp32_precision for one in (BACKENDS.cuda.matmul, BACKENDS.mkldnn.matmul, BACKENDS.mkldnn.conv)]
+    operations = (BACKENDS.cuda.matmul, BACKENDS.mkldnn.matmul, BACKENDS.mkldnn.conv)
+    before = [one.fp32_precision for one in operations]
     BACKENDS.mkldnn.matmul.fp32_precision = BACKENDS.mkldnn.conv.fp32_precision = "bf16"
     BACKENDS.cuda.matmul.fp32_precision = "tf32"
     try:
         yield
     finally:
-        for one, value in zip(
-            (BACKENDS.cuda.matmul, BACKENDS.mkldnn.matmul, BACKENDS.mkldnn.conv), before, strict=True
-        ):
+        for one, value in zip(operations, before, strict=True):
             one.fp32_precision = value
 
 

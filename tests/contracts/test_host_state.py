@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import medres
 from medres.data.phantoms import write_phantoms
@@ -39,6 +40,12 @@ def scans(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _predict(tiny: Tiny, scans: Path, place: Path) -> Any:
     found = Predictor(tiny.bundle).predict([scan.path for scan in tiny.table])
     return found.logits.tolist(), found.probabilities.tolist(), found.findings
+
+
+def _prepare(tiny: Tiny, scans: Path, place: Path) -> Any:
+    preprocessor = medres.Preprocessor(tiny.plan)
+    stored = [preprocessor.prepare(read_scan(scan.path))[0] for scan in tiny.table]
+    return preprocessor.inputs(stored, device=torch.device("cpu")).scans.numpy()
 
 
 def _predict_images(tiny: Tiny, scans: Path, place: Path) -> Any:
@@ -77,7 +84,7 @@ def _preview(tiny: Tiny, scans: Path, place: Path) -> Any:
 
 
 DOORS: dict[str, Callable[[Tiny, Path, Path], Any]] = {
-    "predict": _predict, "predict_images": _predict_images, "serve": _serve, "inspect": _inspect,
+    "prepare": _prepare, "predict": _predict, "predict_images": _predict_images, "serve": _serve, "inspect": _inspect,
     "preview": _preview, "finetune": _finetune,
 }  # fmt: skip
 SLOW = ("preview", "finetune")

@@ -24,7 +24,7 @@ def _weights(scans: Path, output: Path, seed: int) -> bytes:
     return b"".join((run.path / f"fold_{fold}" / "model.safetensors").read_bytes() for fold in (0, 1))
 
 
-@pytest.mark.parametrize("noisy", [False, True])
+@pytest.mark.parametrize("noisy", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_runs_of_two_threads_are_those_of_one(noisy: bool, tmp_path: Path) -> None:
     scans = write_phantoms(tmp_path / "scans", modality="MR", spatial_dims=2, num_scans=12, size=32, seed=1)
     expected = {seed: _weights(scans, tmp_path / "alone", seed) for seed in (0, 1)}

@@ -1,4 +1,4 @@
-"""What a network draws is a function of its seed, whatever other threads draw; the same bits as by torch's generator."""
+"""What a network draws is a function of its seed, whatever other threads draw; the bits of torch's generator."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from medres.models.stochastic_depth import StochasticDepth
 CPU = torch.device("cpu")
 NETWORKS = {
     "timm": ("test_resnet", {}), "convnext": ("test_convnext", {}), "3D": ("resnet10", {"spatial_dims": 3}),
-    "2.5D": ("test_resnet", {"slicewise": True}), "senet": ("seresnet50", {}), "v2": ("test_resnet", {"drop_path": 0.1}),
+    "2.5D": ("test_resnet", {"slicewise": True}), "senet": ("seresnet50", {}),
+    "stochastic depth": ("test_resnet", {"drop_path": 0.1}),
 }  # fmt: skip
 
 
