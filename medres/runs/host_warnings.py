@@ -25,14 +25,15 @@ _replacing = threading.RLock()
 
 
 class _OneThread:
-    """In the place of a filter's pattern for modules: matches any module in this thread, else none."""
+    """In the place of a filter's pattern for modules: matches any module in this thread until it is over, else none."""
 
     def __init__(self) -> None:
         self._number = threading.get_ident()
+        self.is_over = False
 
     def match(self, module: str) -> bool:
         del module
-        return threading.get_ident() == self._number
+        return not self.is_over and threading.get_ident() == self._number
 
 
 class _MedresThreads:
@@ -80,14 +81,16 @@ def ignored_warnings(category: type[Warning], *, message: str = "") -> Iterator[
         ...     warnings.warn("nothing that matters")
     """
     pattern = re.compile(message, re.IGNORECASE) if message else None
-    entry: Any = ("ignore", pattern, category, _OneThread(), 0)
+    here = _OneThread()
+    entry: Any = ("ignore", pattern, category, here, 0)
     with _replacing:
-        _replace([entry, *warnings.filters])
+        warnings.filters = [entry, *warnings.filters]
     try:
         yield
     finally:
+        here.is_over = True  # a block of the host's that ends later may put the filter back
         with _replacing:
-            _replace([one for one in warnings.filters if one[3] is not entry[3]])
+            warnings.filters = [one for one in warnings.filters if not _is_over(one)]
 
 
 def _show() -> Back:
@@ -106,6 +109,10 @@ def _with_what_shows_it(one: Any) -> list[Any]:
 def _hide() -> None:
     with _replacing:
         _replace([one for one in warnings.filters if one[3] is not _MEDRES_THREADS])
+
+
+def _is_over(one: Any) -> bool:
+    return isinstance(one[3], _OneThread) and one[3].is_over
 
 
 def _replace(entries: list[Any]) -> None:

@@ -68,6 +68,21 @@ def test_only_the_kind_that_was_named_is_ignored_and_in_this_thread_only() -> No
             warnings.warn("another", DeprecationWarning, stacklevel=1)
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_filter_that_a_host_puts_back_later_does_nothing() -> None:
+    block = ignored_warnings(DeprecationWarning)
+    block.__enter__()
+    of_host = warnings.catch_warnings()
+    of_host.__enter__()
+    block.__exit__(None, None, None)
+    of_host.__exit__(None, None, None)
+    with pytest.raises(DeprecationWarning):
+        _warn()
+    with ignored_warnings(UserWarning):
+        pass
+    assert not [one for one in warnings.filters if "_OneThread" in str(one[3])]
+
+
 def test_blocks_that_overlap_between_threads_leave_the_filters_as_they_were() -> None:
     before = list(warnings.filters)
 
