@@ -13,6 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from medres._version import __version__
+from medres.runs.host import importing_libraries
 
 if TYPE_CHECKING:
     from medres.deployment.predictor import Predictor as Predictor
@@ -69,7 +70,8 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'medres' has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+    with importing_libraries():
+        return getattr(import_module(_HOMES[name]), name)
 
 
 def __dir__() -> list[str]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from medres.runs.host_warnings import shown_warnings
+
 
 def main() -> None:
     """Run the command line."""
-    from medres.cli import run
+    with shown_warnings():
+        from medres.cli import run
 
-    run()
+        run()
 
 
 if __name__ == "__main__":

@@ -32,6 +32,8 @@ from medres.errors import BundleError, DataError, MedresError, UnreadableScanErr
 from medres.finetuning.inference import compute_logits
 from medres.finetuning.machine import choose_device
 from medres.preprocessing.preprocessor import Preprocessor
+from medres.runs.host import independent_of_host
+from medres.runs.host_warnings import THREAD_PREFIX
 from medres.runs.progress import Progress, Silent
 
 Read = Callable[[], ScanImage]
@@ -71,6 +73,7 @@ class Predictor:
         ConfigError: The device is not there.
     """
 
+    @independent_of_host()
     def __init__(
         self,
         model: Path | str | Bundle,
@@ -97,6 +100,7 @@ class Predictor:
         """The classes, in the order of the probabilities."""
         return self.bundle.manifest.classes
 
+    @independent_of_host()
     def predict(self, scans: ScanTable | Sequence[Path | str], *, progress: Progress | None = None) -> Predictions:
         """Predict files. One that cannot be used is told in its row; the others are predicted.
 
@@ -127,6 +131,7 @@ class Predictor:
             return partial(_refused, problem)
         return partial(read_sample, scan, rules=self.bundle.plan.reading)
 
+    @independent_of_host()
     def predict_images(self, images: Sequence[ScanImage]) -> Predictions:
         """Predict scans that are in memory; their names are their numbers, from 0."""
         reads: list[Read] = [partial(_itself, image) for image in images]
@@ -152,7 +157,7 @@ class Predictor:
 
     def _rows(self, reads: Sequence[Read]) -> Iterator[_Row]:
         waiting = iter(reads)
-        with ThreadPoolExecutor(min(_MAX_THREADS, os.cpu_count() or 1)) as pool:
+        with ThreadPoolExecutor(min(_MAX_THREADS, os.cpu_count() or 1), thread_name_prefix=THREAD_PREFIX) as pool:
             while part := list(islice(waiting, max(_SCANS_AT_A_TIME, self._batch_size))):
                 yield from self._answered(list(pool.map(self._prepared, part)))
 

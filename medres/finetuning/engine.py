@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import logging
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -17,6 +15,7 @@ from medres.errors import TrainingError, UsageError
 from medres.finetuning.machine import choose_device
 from medres.finetuning.ranks import Ranks
 from medres.finetuning.world import World
+from medres.runs.shared_state import Back, SharedState
 
 _PRECISIONS = {"bf16": "bf16-mixed", "fp16": "16-mixed", "fp32": "32-true"}
 
@@ -79,7 +78,7 @@ def make_fabric(device: torch.device, precision: str, ranks: Ranks) -> Fabric:
         precision: ``bf16``, ``fp16`` or ``fp32``.
         ranks: Connected already.
     """
-    with _without_announcements():
+    with _QUIET.held():
         return _of_one(device, precision) if ranks.size == 1 else _of_several(device, precision, ranks.world)
 
 
@@ -160,13 +159,12 @@ def _require_a_gpu_each(device: torch.device, ranks: Ranks) -> None:
         )
 
 
-@contextmanager
-def _without_announcements() -> Iterator[None]:
+def _quieten() -> Back:
     """Keep Fabric from announcing precision and ranks: the plan has said the one, nobody asked for the other."""
     logger = logging.getLogger("lightning_fabric")
     level = logger.level
     logger.setLevel(logging.WARNING)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
+    return lambda: logger.setLevel(level)
+
+
+_QUIET = SharedState(_quieten)

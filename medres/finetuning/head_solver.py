@@ -7,7 +7,6 @@ into the weights. The L2 strength is chosen by the log-loss of patient-grouped i
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -19,6 +18,7 @@ from sklearn.linear_model import LogisticRegression
 from torch import nn
 
 from medres.finetuning.finite import require_finite
+from medres.runs.host_warnings import ignored_warnings
 
 Floats = npt.NDArray[np.float64]
 Split = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
@@ -106,9 +106,8 @@ def _fit(
     labels = np.repeat(class_indices, num_views)
     # scikit-learn minimises |w|^2 / 2 + C * sum of the weighted losses: C shrinks with N to keep the strength relative
     solver = LogisticRegression(C=strength / num_scans, max_iter=1000, tol=1e-6)
-    with warnings.catch_warnings():
-        # the weakest penalties on separable features approach their optimum slowly; they are rarely chosen
-        warnings.simplefilter("ignore", ConvergenceWarning)
+    # the weakest penalties on separable features approach their optimum slowly; they are rarely chosen
+    with ignored_warnings(ConvergenceWarning):
         solver.fit((rows - mean) / scale, labels, sample_weight=weights[labels] / num_views)
     return _unfold(solver, mean, scale, num_classes=len(weights))
 

@@ -14,6 +14,7 @@ from torch import nn
 from medres.preprocessing.preprocessor import Preprocessor
 from medres.preprocessing.stacks import Inputs
 from medres.preprocessing.views import View, views_of
+from medres.runs.host import IEEE
 from medres.runs.progress import Progress, Silent
 
 Prepared = npt.NDArray[Any] | Sequence[npt.NDArray[Any]]
@@ -31,21 +32,10 @@ def fp32_arithmetic() -> Iterator[None]:
         ...     (torch.ones(2, 2) @ torch.ones(2, 2)).dtype
         torch.float32
     """
-    backends = torch.backends
-    # only the setting per operation is touched: mixed with the older allow_tf32 switches, PyTorch raises
-    operations = [backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn,  # type: ignore[attr-defined]
-                  backends.mkldnn.matmul, backends.mkldnn.conv, backends.mkldnn.rnn]  # type: ignore[attr-defined]  # fmt: skip
-    before = [operation.fp32_precision for operation in operations]
-    with ExitStack() as stack:
+    with IEEE.held(), ExitStack() as stack:
         for device_type in ("cpu", "cuda"):
             stack.enter_context(torch.autocast(device_type, enabled=False))
-        try:
-            for operation in operations:
-                operation.fp32_precision = "ieee"
-            yield
-        finally:
-            for operation, precision in zip(operations, before, strict=True):
-                operation.fp32_precision = precision
+        yield
 
 
 def memory_format(dims: int) -> torch.memory_format:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Hashable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Generic, NamedTuple, TypeVar
 
+from medres.runs.host_warnings import THREAD_PREFIX
+
 T = TypeVar("T")
 
 
@@ -70,5 +72,5 @@ class ReadAhead(Generic[T]):
             del future
 
     def _begin(self, wanted: Wanted[T]) -> None:
-        self._thread = self._thread or ThreadPoolExecutor(1, thread_name_prefix="read-ahead")
+        self._thread = self._thread or ThreadPoolExecutor(1, thread_name_prefix=f"{THREAD_PREFIX}-read-ahead")
         self._begun = (wanted.key, self._thread.submit(wanted.make))

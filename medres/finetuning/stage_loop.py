@@ -37,6 +37,8 @@ from medres.finetuning.training_setting import TrainingSetting
 from medres.finetuning.training_state import Position, StageState, TrainingSamples
 from medres.finetuning.watch import Watch
 from medres.models.classifier import ClassificationModel
+from medres.models.names import is_builtin
+from medres.models.seeding import StepDraws
 from medres.preprocessing.stacks import Inputs
 
 WantedInputs = Wanted[tuple[Inputs, torch.Tensor]]
@@ -74,6 +76,7 @@ class StageLoop:
             self._average.restore(part_of(state.tensors, "average"), steps=self._at.averaged)
         if state and state.facts["scaler"]:
             self._setting.fabric.strategy.precision.load_state_dict(state.facts["scaler"])
+        self._draws = StepDraws(model, setting.feed.device, is_own=is_builtin(model.backbone.arch))
         self._frozen = self._frozen_part(kept=state.facts["kept"] if state else None)
         self._ahead = ReadAhead[tuple[Inputs, torch.Tensor]](active=setting.feed.device.type == "cuda")
         self._loss_of = TrainingLoss.of(
@@ -116,6 +119,7 @@ class StageLoop:
     def close(self) -> None:
         """End what runs beside the training."""
         self._ahead.drop()
+        self._draws.end()
 
     def leave_if_asked(self, stop: StopRequest) -> None:
         """Leave where any process was asked to stop; what is needed to go on was kept before."""
@@ -256,10 +260,10 @@ class StageLoop:
         while True:
             # dropout and the like draw from here: the same numbers, however often a step is begun
             seed = step_seed(self._setting.seed, epoch=epoch, step=self._at.step, part=self._ranks.rank)
-            torch.manual_seed(seed)
             self._stepper.zero_grad(set_to_none=True)
             try:
-                return self._gradient(batch, following, epoch)
+                with self._draws.seeded(seed):
+                    return self._gradient(batch, following, epoch)
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise

@@ -44,14 +44,16 @@ def stop_requests(*, echo_seconds: float = 0.0) -> Iterator[StopRequest]:
             terminal and once from torchrun.
 
     Outside the main thread, where Python does not allow it, signals stay what they are. A signal that the program
-    around ignores (``nohup``) stays ignored.
+    around ignores (``nohup``) stays ignored, and one that it handles outside Python stays its own.
     """
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
         yield request
         return
     heard: list[float] = []
-    before = {number: signal.getsignal(number) for number in _SIGNALS}
+    handlers = {number: signal.getsignal(number) for number in _SIGNALS}
+    # a handler of the host that was not set from Python (None) could not be put back
+    before = {number: handler for number, handler in handlers.items() if handler not in (None, signal.SIG_IGN)}
 
     def note(number: int, frame: FrameType | None) -> None:
         del frame
@@ -61,11 +63,10 @@ def stop_requests(*, echo_seconds: float = 0.0) -> Iterator[StopRequest]:
             request.signal = number
             request.leave()
 
-    for number, handler in before.items():
-        if handler is not signal.SIG_IGN:
-            signal.signal(number, note)
+    for number in before:
+        signal.signal(number, note)
     try:
         yield request
     finally:
         for number, handler in before.items():
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+            signal.signal(number, handler)

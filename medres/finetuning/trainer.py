@@ -45,8 +45,7 @@ class Trainer(TrainingSetting):
         loop = StageLoop(self, model, stage, samples, memory or {}, first_epoch, state)
         keep = keep or (lambda state: None)
         echo = ECHO_SECONDS if self.ranks.size > 1 else 0.0
-        devices = [self.feed.device] if self.feed.device.type == "cuda" else []
-        with closing(loop), torch.random.fork_rng(devices=devices), stop_requests(echo_seconds=echo) as stop:
+        with closing(loop), stop_requests(echo_seconds=echo) as stop:
             epochs = range(loop.epoch, first_epoch + stage.epochs)
             for epoch in self.progress.track(epochs, description=f"{stage.name}: epochs", total=len(epochs)):
                 if loop.should_stop:

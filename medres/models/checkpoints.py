@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import pickle
 import re
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ from medres.models.key_styles import TRAINING_PARTS as TRAINING_PARTS
 from medres.models.key_styles import is_part_of as is_part_of
 from medres.models.key_styles import plainly_named
 from medres.runs.documents import sha256_of
+from medres.runs.host_warnings import ignored_warnings
 
 #: Suffixes of weights files.
 WEIGHTS_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".th", ".ckpt")
@@ -148,9 +148,8 @@ def _read_safetensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, st
 
 def _read_torch(path: Path) -> Any:
     try:
-        with warnings.catch_warnings():
-            # torch warns about the pickle protocols of files that it then reads or refuses
-            warnings.simplefilter("ignore", UserWarning)
+        # torch warns about the pickle protocols of files that it then reads or refuses
+        with ignored_warnings(UserWarning):
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise (_damaged if "invalid load key" in str(error) else _needs_pickle)(path, error) from None

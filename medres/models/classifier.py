@@ -10,6 +10,7 @@ from torch import nn
 from medres.errors import ModelError
 from medres.models.backbone import Backbone
 from medres.models.loading import LoadingReport
+from medres.models.seeding import Dropout
 
 
 class ClassificationModel(nn.Module):
@@ -44,7 +45,7 @@ class ClassificationModel(nn.Module):
     ) -> None:
         super().__init__()
         self.backbone = backbone
-        self.dropout = nn.Dropout(drop_rate)
+        self.dropout = Dropout(drop_rate)
         self.head = nn.Linear(backbone.num_features, num_classes)
         # small and without bias: training begins at even probabilities whatever the scale of the features
         nn.init.normal_(self.head.weight, std=0.01)

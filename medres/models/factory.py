@@ -29,6 +29,7 @@ from medres.models.stochastic_depth import set_stochastic_depth
 from medres.models.timm_networks import build_timm_backbone
 from medres.models.weights import PretrainedWeights, no_weights_reason, resolve_weights
 from medres.planning.facts import BackboneFacts
+from medres.runs.host import independent_of_host
 
 __all__ = ["backbone_facts", "create_model", "dims_of", "list_archs"]
 
@@ -253,7 +254,8 @@ def _random(weights: str | PretrainedWeights | None, backbone: Backbone) -> Load
 
 @lru_cache(maxsize=8)
 def _skeleton(arch: str, spatial_dims: int, in_channels: int, geometry: Geometry) -> Backbone:
-    with torch.device("meta"):
+    # kept for later calls, which may come from a host in another state
+    with independent_of_host(), torch.device("meta"):
         return _build(arch, spatial_dims, in_channels, geometry).eval()
 
 

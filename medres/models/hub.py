@@ -16,6 +16,7 @@ from huggingface_hub.errors import (
 )
 
 from medres.errors import WeightsError
+from medres.runs.host_warnings import THREAD_PREFIX
 
 #: How long the hub may take to answer at all. Its own client would try six times, for 23 seconds and more.
 PATIENCE_S = 4.0
@@ -82,7 +83,7 @@ def _within(seconds: float, call: Callable[[], Any]) -> Any:
         except Exception as error:  # handed on to the caller, whatever it is
             answers.append(error)
 
-    thread = threading.Thread(target=run, daemon=True)
+    thread = threading.Thread(target=run, name=f"{THREAD_PREFIX}-hub", daemon=True)
     thread.start()
     thread.join(seconds)
     return answers[0] if answers else None

@@ -8,20 +8,20 @@ MONAI knows no dilation, and its shortcuts without weights (type A) stop the gra
 
 from __future__ import annotations
 
-import os
 from functools import partial
 from typing import Any
 
-# `import monai` pulls in mlflow, which would report to its makers; medres reports to nobody
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-os.environ.setdefault("DO_NOT_TRACK", "true")
-
-from monai.networks.nets.resnet import ResNet, ResNetBlock, ResNetBottleneck
 from torch import Tensor, nn
 
 from medres.models.backbone import Backbone
 from medres.models.geometry import DEFAULT, LAYERS, Geometry, StemPool, ZeroPaddedShortcut, dilate
 from medres.models.stem import RGB, first_conv, folded_conv
+from medres.runs.environment import unless_set
+from medres.runs.host import importing_libraries
+
+# `import monai` pulls in mlflow, which would report to its makers; medres reports to nobody
+with importing_libraries(), unless_set({"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}):
+    from monai.networks.nets.resnet import ResNet, ResNetBlock, ResNetBottleneck
 
 _PARTS = {
     "stem": ("conv1", "bn1", "act", "maxpool"),

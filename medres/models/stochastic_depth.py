@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from medres.errors import ModelError
 from medres.models.backbone import Backbone
+from medres.models.seeding import DrawingLayer, kept_at_random
 
 
 def set_stochastic_depth(backbone: Backbone, rate: float) -> None:
@@ -43,7 +44,20 @@ def set_stochastic_depth(backbone: Backbone, rate: float) -> None:
             fix="Set optimisation.drop_path=0, or use a ResNet.",
         )
     for number, block in enumerate(blocks, start=1):
-        block.drop_path = DropPath(rate * number / len(blocks))
+        block.drop_path = StochasticDepth(rate * number / len(blocks))
+
+
+class StochasticDepth(DrawingLayer, DropPath):  # type: ignore[misc]  # timm has no types
+    """timm's `DropPath` with a generator; equal bits."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the branch, in training mode left out at random, scan by scan."""
+        if not self.training or not self.drop_prob or self.generator is None:
+            whole: Tensor = super().forward(x)
+            return whole
+        shape = (x.shape[0], *[1] * (x.ndim - 1))
+        dropped: Tensor = x * kept_at_random(x.new_empty(shape), 1 - self.drop_prob, self.generator)
+        return dropped
 
 
 class _DroppedSE(SEModule):  # type: ignore[misc]  # timm has no types

@@ -57,7 +57,8 @@ def _matrices(sigmas: Float64, size: int, device: torch.device) -> torch.Tensor:
 def _tables(sigmas: Float64) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     """Return the weight at each distance, 0 behind the last, and the sum of weights from each distance on."""
     steps = np.arange(_RADIUS + 2)
-    weights = np.exp(-0.5 * (steps / np.maximum(sigmas, 1e-3)[:, None]) ** 2)
+    # no further than exp(-30) = 1e-13: what is set to 0 below need not underflow
+    weights = np.exp(np.maximum(-0.5 * (steps / np.maximum(sigmas, 1e-3)[:, None]) ** 2, -30.0))
     # below the precision of float32; a few denormal numbers make the product 60 times slower on a CPU
     weights[weights < 1e-9] = 0
     weights[:, -1] = 0

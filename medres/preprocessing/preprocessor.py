@@ -18,6 +18,7 @@ from medres.preprocessing.geometry import Geometry, plan_geometry, resample
 from medres.preprocessing.intensity import make_scheme, standardise
 from medres.preprocessing.stacks import Inputs, pad_stacks, slice_mask, with_neighbours
 from medres.runs.documents import digest_of
+from medres.runs.host import independent_of_host
 
 #: Raised whenever `Preprocessor.prepare` stores other values for the same plan and scan: old caches are then
 #: left.
@@ -80,6 +81,7 @@ class Preprocessor:
             }
         )
 
+    @independent_of_host()
     def prepare(self, image: ScanImage) -> tuple[npt.NDArray[Any], Geometry]:
         """Turn, crop and resample a scan once, and store it in the type of the packed cache.
 
@@ -104,6 +106,7 @@ class Preprocessor:
         stored = self._scheme.store(resampled)
         return repeat_channels(stored, self.stored_channels), geometry
 
+    @independent_of_host()
     def finish(self, batch: torch.Tensor) -> torch.Tensor:
         """Turn prepared arrays into the network's input, on the device that they are on.
 
@@ -117,6 +120,7 @@ class Preprocessor:
         finished = self._scheme.finish(batch)
         return finished.expand(-1, self.plan.in_channels, *self.plan.shape).contiguous()
 
+    @independent_of_host()
     def finish_slices(
         self, batch: torch.Tensor, counts: Sequence[int], *, change: ChangeStacks | None = None
     ) -> Inputs:
@@ -145,6 +149,7 @@ class Preprocessor:
             scans = torch.unflatten(standardise(shown.flatten(0, 1), plan.intensity), 0, shown.shape[:2])
         return Inputs(scans, slice_mask(numbers, shown.shape[1]))
 
+    @independent_of_host()
     def inputs(
         self, prepared: Sequence[npt.NDArray[Any]] | npt.NDArray[Any], *, device: torch.device,
         change: ChangeStacks | None = None,

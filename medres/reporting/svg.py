@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import io
 import re
-import warnings
+import threading
 from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
@@ -14,6 +14,8 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+
+from medres.runs.host_warnings import ignored_warnings
 
 #: Okabe & Ito (2008), told apart by colour-blind readers; without the yellow, which does not show on white.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
@@ -51,6 +53,8 @@ _STYLE: Any = {
     "legend.frameon": False,
 }
 
+#: matplotlib's settings belong to the process: one thread draws at a time.
+_DRAWING = threading.RLock()
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -61,7 +65,9 @@ def styled(draw: Callable[P, T]) -> Callable[P, T]:
 
     @wraps(draw)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> T:
-        with mpl.rc_context(_STYLE):
+        with _DRAWING, mpl.rc_context():
+            mpl.rcdefaults()  # a host may draw in the dark, or by LaTeX
+            mpl.rcParams.update(_STYLE)
             return draw(*args, **kwargs)
 
     return wrapped
@@ -108,9 +114,8 @@ class Canvas:
         """
         FigureCanvasSVG(self.figure)
         file = io.StringIO()
-        with warnings.catch_warnings():
-            # names in scripts that matplotlib's own font lacks are drawn by the browser, which has them
-            warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        # names in scripts that matplotlib's own font lacks are drawn by the browser, which has them
+        with ignored_warnings(UserWarning, message="Glyph .* missing from font"):
             self.figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
         return _inline(file.getvalue(), description)
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 from medres.errors import OutputError
-from medres.runs.atomic import require_writable
+from medres.runs.atomic import explained_os_errors, require_writable
 from medres.runs.events import EventLog
 from medres.runs.pseudonyms import Pseudonyms, load_pseudonyms
 
@@ -136,6 +138,22 @@ def new_run_folder(output: Path, name: str) -> RunFolder:
         )
     require_writable(folder.path)
     return folder
+
+
+def unused_run_name(output: Path, name: str) -> str:
+    """Return the name, or with a number where runs have it that began in the same second; its folder is made.
+
+    Raises:
+        OutputError: The folder cannot be made.
+    """
+    with explained_os_errors(output):
+        output.mkdir(parents=True, exist_ok=True)
+        for number in count(1):
+            candidate = name if number == 1 else f"{name}-{number}"
+            with suppress(FileExistsError):
+                (output / candidate).mkdir()
+                return candidate
+    raise AssertionError("there is always a next number")
 
 
 def require_run_name(name: str) -> str:

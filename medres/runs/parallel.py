@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
+from medres.runs.host_warnings import THREAD_PREFIX
+
 Given = TypeVar("Given")
 Made = TypeVar("Made")
 
@@ -35,7 +37,7 @@ def map_in_threads(work: Callable[[Given], Made], items: Iterable[Given]) -> Ite
     """
     threads = min(num_cores(), MAX_THREADS)
     under_way: deque[Future[Made]] = deque()
-    with ThreadPoolExecutor(threads, thread_name_prefix="medres") as pool:
+    with ThreadPoolExecutor(threads, thread_name_prefix=THREAD_PREFIX) as pool:
         try:
             for item in items:
                 under_way.append(pool.submit(work, item))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from importlib.metadata import version
 from pathlib import Path
 
 from medres.deployment.integrity import link_or_copy, read_manifest
 from medres.deployment.manifest import MANIFEST, PLAN, BundleManifest
 from medres.planning.plan import Plan
+from medres.runs.host_warnings import ignored_warnings
 from medres.tracking.mlflow_api import Model, mlflow
 from medres.tracking.served_model import model_signature
 
@@ -35,9 +35,8 @@ def save_model(bundle: Path, folder: Path, *, model_id: str | None = None, run_i
     stand_in = folder.parent / "bundle"
     stand_in.mkdir(parents=True)
     link_or_copy(bundle / MANIFEST, stand_in / MANIFEST)
-    with warnings.catch_warnings():
-        # no input example on purpose: MLflow would store it in clear, and a real scan is a patient's
-        warnings.filterwarnings("ignore", message=".*input example", category=UserWarning)
+    # no input example on purpose: MLflow would store it in clear, and a real scan is a patient's
+    with ignored_warnings(UserWarning, message=".*input example"):
         mlflow.pyfunc.save_model(
             path=str(folder),
             python_model=str(_ENTRY),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from medres.runs.host import importing_libraries
 from medres.tracking.settings import mlflow_settings
 
-with mlflow_settings():
+with mlflow_settings(), importing_libraries():
     import mlflow.artifacts
     import mlflow.pyfunc
     from mlflow import MlflowClient

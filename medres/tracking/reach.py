@@ -9,6 +9,7 @@ from urllib.parse import SplitResult, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from medres.errors import TrackingError
+from medres.runs.host_warnings import THREAD_PREFIX
 
 #: A server that has not taken a connection and said a word within this time counts as unreachable.
 REACH_SECONDS = 4.0
@@ -28,7 +29,7 @@ def require_reachable(uri: str) -> None:
         return
     errors: list[OSError] = []
     # in a thread: the look-up of a name takes as long as the network's name server likes, and cannot be timed
-    thread = threading.Thread(target=_try_to_knock, args=(parts, errors), daemon=True)
+    thread = threading.Thread(target=_try_to_knock, args=(parts, errors), name=f"{THREAD_PREFIX}-reach", daemon=True)
     thread.start()
     thread.join(REACH_SECONDS)
     if thread.is_alive():

@@ -2,6 +2,9 @@
 
 from mlflow.models import set_model
 
-from medres.tracking.served_model import ServedModel
+from medres.runs.host import importing_libraries
+
+with importing_libraries():
+    from medres.tracking.served_model import ServedModel
 
 set_model(ServedModel())

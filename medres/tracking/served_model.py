@@ -19,6 +19,7 @@ from medres.data.readers.rules import ReadingRules
 from medres.deployment.manifest import BundleManifest
 from medres.deployment.predictions import Predictions
 from medres.deployment.predictor import Predictor
+from medres.runs.host import independent_of_host
 from medres.tracking.mlflow_api import ColSpec, ModelSignature, PythonModel, Schema
 from medres.tracking.served_inputs import FAILED, input_columns, input_schema, read_row
 
@@ -38,6 +39,7 @@ class ServedModel(PythonModel):  # type: ignore[misc]  # MLflow has no types
         """Load the bundle and verify it, golden case included."""
         self._predictor = Predictor(Path(context.artifacts["bundle"]))
 
+    @independent_of_host()
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
         """Return one row a scan, in the order of the request."""
         del context, params

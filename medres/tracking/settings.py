@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+from medres.runs.environment import put_back
+from medres.runs.shared_state import Back, SharedState
 
 #: Seconds until a call to a tracking server counts as lost; MLflow's own 120 s, tried 8 times, let one call to a
 #: hanging server block for 16 minutes.
@@ -34,46 +36,23 @@ _FORCED = {
 _QUIET = {"mlflow": logging.ERROR, "alembic": logging.WARNING, "urllib3": logging.ERROR}
 
 
-class _SharedSettings:
-    """Counts the blocks that are open in all threads: the environment belongs to the whole process."""
+def _change() -> Back:
+    wanted = {**{name: os.environ.get(name, value) for name, value in _DEFAULTS.items()}, **_FORCED}
+    environment = {name: os.environ.get(name) for name in wanted}
+    levels = {name: logging.getLogger(name).level for name in _QUIET}
 
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._depth = 0
-        self._environment: dict[str, str | None] = {}
-        self._levels: dict[str, int] = {}
-
-    def enter(self) -> None:
-        with self._lock:
-            self._depth += 1
-            if self._depth == 1:
-                self._apply()
-
-    def leave(self) -> None:
-        with self._lock:
-            self._depth -= 1
-            if self._depth == 0:
-                self._restore()
-
-    def _apply(self) -> None:
-        wanted = {**{name: os.environ.get(name, value) for name, value in _DEFAULTS.items()}, **_FORCED}
-        self._environment = {name: os.environ.get(name) for name in wanted}
-        self._levels = {name: logging.getLogger(name).level for name in _QUIET}
-        os.environ.update(wanted)
-        for name, level in _QUIET.items():
+    def back() -> None:
+        put_back(environment)
+        for name, level in levels.items():
             logging.getLogger(name).setLevel(level)
 
-    def _restore(self) -> None:
-        for name, value in self._environment.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
-        for name, level in self._levels.items():
-            logging.getLogger(name).setLevel(level)
+    os.environ.update(wanted)
+    for name, level in _QUIET.items():
+        logging.getLogger(name).setLevel(level)
+    return back
 
 
-_SHARED = _SharedSettings()
+_SHARED = SharedState(_change)
 
 
 @contextmanager
@@ -88,11 +67,8 @@ def mlflow_settings() -> Iterator[None]:
         ...     os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"]
         'false'
     """
-    _SHARED.enter()
-    try:
+    with _SHARED.held():
         yield
-    finally:
-        _SHARED.leave()
 
 
 @contextmanager

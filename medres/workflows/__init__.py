@@ -5,6 +5,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
+from medres.runs.host import importing_libraries
+
 _HOMES = {
     "finetune": "medres.workflows.finetuning",
     "run_finetune": "medres.workflows.finetuning",
@@ -34,4 +36,5 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+    with importing_libraries():
+        return getattr(import_module(_HOMES[name]), name)

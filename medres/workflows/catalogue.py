@@ -15,6 +15,7 @@ from rich.text import Text
 from medres.data.phantoms import write_phantoms
 from medres.errors import ModelError, UsageError
 from medres.runs.atomic import require_writable
+from medres.runs.host import independent_of_host
 
 #: Side of the input and scans a step that memory is told for, by spatial dims: what a CPU's plan has at most.
 _SIDE = {2: 224, 3: 96}
@@ -109,6 +110,7 @@ class Archs:
         return table
 
 
+@independent_of_host()
 def archs(*, spatial_dims: int = 2, shape: Sequence[int] | None = None, batch_size: int | None = None) -> Archs:
     """Return the backbones for images (2) or volumes (3) with what they cost and which weights are known.
 
@@ -201,6 +203,7 @@ def _weights_text(record: ArchRecord) -> str:
     return ", ".join([*words, *([f"{tags} tag{'s' if tags > 1 else ''} of timm"] if tags else [])]) or "none known"
 
 
+@independent_of_host()
 def phantoms(
     folder: Path, *, modality: str = "CT", spatial_dims: int = 3, num_scans: int = 60, num_classes: int = 2,
     size: int = 48, signal: float = 1.0, seed: int = 0,

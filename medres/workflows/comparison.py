@@ -15,9 +15,11 @@ from medres.reporting.comparison.pairing import pair_runs
 from medres.reporting.comparison.recorded import RecordedRun, read_run
 from medres.reporting.comparison.result import Comparison, compare_contenders
 from medres.reporting.pages import write_page
+from medres.runs.host import independent_of_host
 from medres.runs.progress import Progress, Silent
 
 
+@independent_of_host()
 def compare(
     runs: Iterable[str | Path] = (),
     *,

@@ -23,6 +23,7 @@ from medres.finetuning.stages import Stage
 from medres.models.classifier import ClassificationModel
 from medres.models.factory import backbone_facts, create_model, dims_of, loading_report
 from medres.models.loading import LoadingReport
+from medres.models.seeding import built_by
 from medres.models.weights import PretrainedWeights, no_weights_reason, resolve_weights
 from medres.planning.dims import network_dims
 from medres.planning.facts import BackboneFacts
@@ -75,8 +76,7 @@ class Design:
 
     def make_model(self) -> ClassificationModel:
         """Build the network with its starting weights: the same each time, whatever was drawn before."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
+        with built_by(self.seed, arch=self.arch):
             model = create_model(
                 self.arch, spatial_dims=self.plan.spatial_dims, slicewise=self.plan.slicewise,
                 num_classes=self.num_classes, in_channels=self.plan.in_channels, weights=self.weights or "none",

@@ -19,7 +19,8 @@ from medres.models.names import require_arch
 from medres.reporting.result import Run
 from medres.runs.atomic import require_writable
 from medres.runs.events import read_events
-from medres.runs.folder import RunFolder, new_run_folder, require_run_name
+from medres.runs.folder import RunFolder, new_run_folder, require_run_name, unused_run_name
+from medres.runs.host import independent_of_host
 from medres.runs.progress import Progress, Silent
 from medres.workflows.job import Job, held, prepare_job, read_config, reopen_job
 from medres.workflows.mirroring import mirrored
@@ -55,13 +56,15 @@ def finetune(data: str | Path, arch: str, *, progress: Progress | None = None, *
     return run_finetune(config, progress=progress or Silent())
 
 
+@independent_of_host()
 def run_finetune(config: FinetuneConfig, *, progress: Progress) -> Run:
     """Do what the configuration asks for; the command line and `finetune` both end here."""
     require_arch(config.arch)  # a run is named after its architecture
     ranks = joined_ranks()
 
     def prepare(locks: ExitStack) -> Job:
-        folder = new_run_folder(config.output, config.name or default_run_name(config))
+        name = config.name or unused_run_name(config.output, default_run_name(config))
+        folder = new_run_folder(config.output, name)
         locks.enter_context(held(folder.path / ".lock", what=str(folder.path)))
         return prepare_job(config, folder, progress, ranks)
 
@@ -69,6 +72,7 @@ def run_finetune(config: FinetuneConfig, *, progress: Progress) -> Run:
         return _run(_required(opened(ranks, config, prepare, locks)))
 
 
+@independent_of_host()
 def resume(run: str | Path, *, progress: Progress | None = None, **options: Any) -> Run:
     """Go on with a run that was interrupted, whichever fold it was in: ``medres finetune --resume RUN``.
 
@@ -124,6 +128,7 @@ class FoldDone:
         return f"fold {self.fold} of {self.run} is trained in {self.seconds:.0f} s; {left}: medres collect {self.run}"
 
 
+@independent_of_host()
 def run_fold(config: FinetuneConfig, *, fold: int, progress: Progress) -> FoldDone:
     """Train one fold as a job of its own; the first of such jobs prepares the run, the others join it.
 
@@ -152,6 +157,7 @@ def run_fold(config: FinetuneConfig, *, fold: int, progress: Progress) -> FoldDo
     return FoldDone(run=job.folder.path, fold=fold, seconds=outcome.seconds, left=job.untrained_folds())
 
 
+@independent_of_host()
 def collect(run: str | Path, *, progress: Progress | None = None, **options: Any) -> Run:
     """Score a run whose folds were trained as jobs of their own: ``medres collect RUN``.
 

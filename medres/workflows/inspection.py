@@ -24,6 +24,7 @@ from medres.planning.reading import choose_reading
 from medres.reporting.inspection import Inspection
 from medres.reporting.inspection_page import render_inspection
 from medres.reporting.pages import write_page
+from medres.runs.host import independent_of_host
 from medres.runs.progress import Progress, Silent
 from medres.workflows.scans import load_table
 
@@ -46,6 +47,7 @@ def inspect(data: str | Path, **options: Any) -> Inspection:
     return run_inspect(DataConfig.build(data=data, **options), **own)
 
 
+@independent_of_host()
 def run_inspect(
     config: DataConfig,
     *,

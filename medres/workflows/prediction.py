@@ -15,6 +15,7 @@ from medres.deployment.predictions import Predictions
 from medres.deployment.predictor import Predictor
 from medres.errors import DataError
 from medres.runs.atomic import require_writable
+from medres.runs.host import independent_of_host
 from medres.runs.progress import Progress, Silent
 
 #: Rows shown on the screen; all are in the file.
@@ -77,6 +78,7 @@ def predict(model: str | Path, scans: Sequence[str | Path] | str | Path, **optio
     return load_predictor(model, **options).predict([Path(path) for path in paths], progress=progress)
 
 
+@independent_of_host()
 def run_predict(
     model: str,
     scans: Sequence[Path],
@@ -102,6 +104,7 @@ def run_predict(
     return PredictionOutcome(predictions=predictions, path=out)
 
 
+@independent_of_host()
 def load_predictor(
     model: str | Path,
     *,

@@ -28,6 +28,7 @@ from medres.reporting.preview import Preview, PreviewedScan, View
 from medres.reporting.preview_page import render_preview
 from medres.runs.atomic import require_writable
 from medres.runs.folder import RunFolder
+from medres.runs.host import independent_of_host
 from medres.runs.progress import Progress, Silent
 from medres.workflows.design import Design, make_design, make_feed
 from medres.workflows.study import Study, read_study
@@ -53,6 +54,7 @@ def preview(
     return run_preview(PreviewConfig.build(data=Path(data), **options), html=html, progress=progress)
 
 
+@independent_of_host()
 def run_preview(config: PreviewConfig, *, html: str | Path | None = None, progress: Progress | None = None) -> Preview:
     """Do what ``medres preview`` does. But for the page, and the cache where one is given, nothing is left on the disk.
 

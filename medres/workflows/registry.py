@@ -8,6 +8,7 @@ from typing import Any
 
 from medres.deployment.predictor import find_bundle
 from medres.runs.folder import RunFolder
+from medres.runs.host import independent_of_host
 from medres.tracking.mirror import MirrorSummary
 from medres.tracking.record import TrackingRecord, load_record
 from medres.tracking.registry import DEFAULT_ALIAS, RegisteredVersion, register_bundle
@@ -72,6 +73,7 @@ class Synced:
         return sentence(self.result, RunFolder(self.run))
 
 
+@independent_of_host()
 def register(
     model: str | Path,
     *,
@@ -108,6 +110,7 @@ def register(
     return Registration(version=version, tracking_uri=without_password(uri))
 
 
+@independent_of_host()
 def track_sync(run: Path, *, tracking_uri: str | None = None) -> Synced:
     """Send to MLflow what did not arrive during a run; repeated, it changes nothing."""
     return Synced(result=sync_run(run, tracking_uri=tracking_uri), run=run)

@@ -8,6 +8,7 @@ from typing import Any
 
 from medres.models.typed_path import expanded
 from medres.models.weights import WEIGHTS_DIR_VARIABLE
+from medres.runs.host import independent_of_host
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +49,7 @@ class FetchedWeights:
         )
 
 
+@independent_of_host()
 def fetch_weights(arch: str, *, to: Path, weights: str = "imagenet", dims: int = 2) -> FetchedWeights:
     """Fetch weights from the hub into a folder, under the name by which a run finds them there.
 

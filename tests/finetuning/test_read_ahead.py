@@ -125,7 +125,7 @@ def test_the_weights_are_the_same_bit_for_bit(
     expected, _ = train(cohort, STAGES[stage], **CHOICES[choice])
     threads = _make_active(monkeypatch)
     read_ahead, _ = train(cohort, STAGES[stage], **CHOICES[choice])
-    assert any(name.startswith("read-ahead") for name in threads)
+    assert any(name.startswith("medres-read-ahead") for name in threads)
     for name, tensor in expected.state_dict().items():
         assert torch.equal(tensor, read_ahead.state_dict()[name]), name
 
@@ -143,7 +143,7 @@ def test_a_batch_that_does_not_fit_is_halved_wherever_it_is_made(
     monkeypatch.setattr(type(cohort.feed), "inputs", inputs)
     _, events = train(cohort, STAGES["stem"])
     assert [event["part_size"] for event in events if event["kind"] == "smaller_parts"] == [4]
-    assert any(name.startswith("read-ahead") for name in threads)
+    assert any(name.startswith("medres-read-ahead") for name in threads)
 
 
 def _make_active(monkeypatch: pytest.MonkeyPatch) -> list[str]:

@@ -43,3 +43,13 @@ def test_a_signal_that_the_program_around_ignores_stays_ignored() -> None:
         os.kill(os.getpid(), signal.SIGINT)
         assert not stop
     assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+
+
+def test_a_handler_that_is_not_of_python_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = signal.getsignal(signal.SIGTERM)
+    with monkeypatch.context() as patched:
+        patched.setattr(signal, "getsignal", lambda number: None)  # as for one that a host has set from C
+        with stop_requests():
+            patched.undo()
+            assert signal.getsignal(signal.SIGTERM) is ours
+    assert signal.getsignal(signal.SIGTERM) is ours

@@ -60,3 +60,10 @@ def test_a_blur_never_leaves_the_range_of_its_values() -> None:
     ours = gaussian_blur(batch, np.full((3, 3), 2.0))
     assert batch.min() <= ours.min() < ours.max() <= batch.max()
     assert (ours.std() < 0.3 * batch.std()).all()
+
+
+@pytest.mark.parametrize("sigma", [0.0, 1e-3, 0.3, 5.0])
+def test_no_weight_underflows(sigma: float) -> None:
+    with np.errstate(all="raise"):
+        blurred = gaussian_blur(torch.ones(1, 1, 7), np.array([[sigma]]))
+    assert torch.allclose(blurred, torch.ones(1, 1, 7))

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from medres.errors import OutputError
-from medres.runs.folder import new_run_folder
+from medres.runs.folder import new_run_folder, unused_run_name
 from medres.runs.pseudonyms import write_mapping
 
 
@@ -48,3 +48,11 @@ def test_the_mapping_tells_who_is_who_to_its_owner_alone(tmp_path: Path) -> None
     assert stat.S_IMODE(folder.mapping.stat().st_mode) == 0o600
     with folder.mapping.open(newline="") as file:
         assert [tuple(row) for row in csv.reader(file)] == [("kind", "pseudonym", "id"), *rows]
+
+
+def test_runs_that_begin_in_the_same_second_have_names_of_their_own(tmp_path: Path) -> None:
+    output = tmp_path / "runs"
+    assert [unused_run_name(output, "net-1") for _ in range(3)] == ["net-1", "net-1-2", "net-1-3"]
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="a file stands"):
+        unused_run_name(tmp_path / "file", "net")

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import io
-import logging
-import warnings
 from contextlib import suppress
 from typing import Any
 
@@ -21,6 +19,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 from medres.data.image import ScanImage
 from medres.data.readers.blocks import long_axes
 from medres.data.readers.limits import MAX_DEFLATE_RATIO, require_memory, require_reasonable_size
+from medres.data.readers.silence import silently
 from medres.data.readers.voxels import make_image
 from medres.errors import UnreadableScanError
 
@@ -36,10 +35,6 @@ MAX_PAGES = 4096
 #: Channels of 8 bits that differ by less are one grey image, stored as colour: JPEG rounds luminance and colour apart.
 MAX_TINT = 8
 
-# Pillow warns of odd metadata and logs it, by the content of tags; nothing of a file's header is shown.
-warnings.filterwarnings("ignore", module=r"PIL\b.*")
-logging.getLogger("PIL").setLevel(logging.CRITICAL + 1)
-
 # libtiff writes each oddity of a file to the terminal from C; what it cannot read Pillow raises all the same
 with suppress(OSError, AttributeError):  # a Pillow without libtiff, or with one that is linked in
     _libraries = ctypes.CDLL(_imaging.__file__)
@@ -54,6 +49,7 @@ _PNG_COLOR_TYPES_READ_WITH_8_BITS = (2, 4, 6)  # RGB, grey + alpha, RGBA
 _FIX = "Copy or export the file again."
 
 
+@silently()
 def read_png(content: bytes) -> ScanImage:
     """Read a PNG; the checksums of all its chunks are compared.
 
@@ -70,6 +66,7 @@ def read_png(content: bytes) -> ScanImage:
     return picture(_decoded(image), notes=notes)
 
 
+@silently()
 def read_jpeg(content: bytes) -> ScanImage:
     """Read a JPEG. The format has no checksum: damage that still decodes cannot be seen.
 
@@ -79,6 +76,7 @@ def read_jpeg(content: bytes) -> ScanImage:
     return picture(_decoded(_open(JpegImageFile, content)))
 
 
+@silently()
 def read_bmp(content: bytes) -> ScanImage:
     """Read a BMP. The format has no checksum.
 
@@ -88,6 +86,7 @@ def read_bmp(content: bytes) -> ScanImage:
     return picture(_decoded(_open(BmpImageFile, content)))
 
 
+@silently()
 def read_tiff(content: bytes) -> ScanImage:
     """Read a TIFF: one page is an image, several grey pages of one size are the slices of a volume.
 
