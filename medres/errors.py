@@ -38,6 +38,11 @@ class MedresError(Exception):
         self.problem = problem
         self.fix = fix
 
+    def add_advice(self, advice: str) -> None:
+        """Say more of what to do, where more is known of what was going on."""
+        self.fix = f"{self.fix} {advice}".strip()
+        self.args = (f"{self.problem} {self.fix}".strip(),)
+
 
 class UsageError(MedresError):
     """Options that contradict each other."""

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from medres.runs.events import Event
 from medres.runs.folder import RunFolder
+from medres.tracking.experiments import Experiment
 from medres.tracking.failures import may_pass
 from medres.tracking.reach import without_password
 from medres.tracking.record import TrackedProcess, continued_record, save_record
@@ -73,7 +74,7 @@ class MlflowMirror:
 
     Args:
         uri: Resolved address of the store (`medres.tracking.store.resolve_tracking_uri`).
-        experiment: Name of the experiment.
+        experiment: The experiment, or its name.
         run_name: Name of the run.
         output: Folder of all runs; the run folder is ``output / run_name``.
         retry_seconds: Time between attempts once the server counts as away.
@@ -83,7 +84,13 @@ class MlflowMirror:
     """
 
     def __init__(
-        self, uri: str, *, experiment: str, run_name: str, output: Path, retry_seconds: float = RETRY_SECONDS
+        self,
+        uri: str,
+        *,
+        experiment: str | Experiment,
+        run_name: str,
+        output: Path,
+        retry_seconds: float = RETRY_SECONDS,
     ) -> None:
         folder = RunFolder(output / run_name)
         record = continued_record(folder, uri=uri, experiment=experiment)

@@ -10,6 +10,7 @@ with mlflow_settings():
     from mlflow import MlflowClient
     from mlflow.data.code_dataset_source import CodeDatasetSource
     from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag
+    from mlflow.entities import Experiment as MlflowExperiment
     from mlflow.entities.model_registry import ModelVersion
     from mlflow.exceptions import MlflowException
     from mlflow.models import Model, ModelSignature
@@ -18,5 +19,6 @@ with mlflow_settings():
 
 __all__ = [
     "CodeDatasetSource", "ColSpec", "Dataset", "DatasetInput", "InputTag", "Metric", "MlflowClient", "MlflowException",
-    "Model", "ModelSignature", "ModelVersion", "Param", "PythonModel", "Run", "RunTag", "Schema", "mlflow",
+    "MlflowExperiment", "Model", "ModelSignature", "ModelVersion", "Param", "PythonModel", "Run", "RunTag", "Schema",
+    "mlflow",
 ]  # fmt: skip

@@ -8,6 +8,7 @@ from typing import Any
 _HOMES = {
     "finetune": "medres.workflows.finetuning",
     "run_finetune": "medres.workflows.finetuning",
+    "check_places": "medres.workflows.preflight",
     "run_fold": "medres.workflows.finetuning",
     "resume": "medres.workflows.finetuning",
     "together": "medres.workflows.processes",

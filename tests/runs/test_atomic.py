@@ -61,8 +61,12 @@ def test_nan_is_refused_in_json_and_nothing_is_written(tmp_path: Path) -> None:
     ],
 )
 def test_the_systems_refusals_name_the_path_and_the_way_out(number: int, words: str) -> None:
-    with pytest.raises(OutputError, match=rf"/data/out.*{words}.*--output"), explained_os_errors(Path("/data/out")):
+    told = pytest.raises(OutputError, match=rf"/data/out.*{words}.* with --output\.")
+    with told, explained_os_errors(Path("/data/out"), option="--output"):
         raise OSError(number, os.strerror(number))
+    with pytest.raises(OutputError, match=words) as inside, explained_os_errors(Path("/data/out")):
+        raise OSError(number, os.strerror(number))
+    assert "--" not in str(inside.value)  # where no option names the place, none is advised
 
 
 def test_other_os_errors_are_not_disguised() -> None:
