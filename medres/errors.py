@@ -11,6 +11,7 @@
     ├── ModelError              unknown or unsuitable architectures
     │   └── WeightsError        pretrained weights that are missing, unsafe or do not fit
     ├── TrainingError           a loss that is not finite, a stage that cannot run
+    │   └── StoppedError        training that goes on once its reason is mended
     ├── OutputError             a folder that cannot be written, a disk that is full, a run that is in the way
     ├── BundleError             a bundle that is damaged or fails its golden case
     └── TrackingError           an MLflow store or registry that does not answer
@@ -90,6 +91,10 @@ class WeightsError(ModelError):
 
 class TrainingError(MedresError):
     """Training that cannot start or must stop."""
+
+
+class StoppedError(TrainingError):
+    """Training that had to stop, and goes on from where it was once the reason is mended."""
 
 
 class OutputError(MedresError):

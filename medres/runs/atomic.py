@@ -106,7 +106,7 @@ def require_writable(folder: Path, *, option: str = "") -> None:
     with (
         explained_os_errors(folder, option=option),
         _where_files_can_be(folder),
-        tempfile.NamedTemporaryFile(dir=_nearest_folder(folder), prefix=PART_PREFIX) as probe,
+        tempfile.NamedTemporaryFile(dir=nearest_folder(folder), prefix=PART_PREFIX) as probe,
     ):
         probe.write(b"probe")
         probe.flush()
@@ -173,8 +173,12 @@ def _by(option: str) -> str:
     return f" with {option}" if option else ""
 
 
-def _nearest_folder(folder: Path) -> Path:
-    """Return the folder itself, or the nearest above it that is there: what is missing would be made in it."""
+def nearest_folder(folder: Path) -> Path:
+    """Return the folder itself, or the nearest above it that is there: what is missing would be made in it.
+
+    Raises:
+        OSError: A file lies where a folder should be, or nobody may look.
+    """
     path = folder.absolute()
     for place in (path, *path.parents):
         try:

@@ -149,7 +149,7 @@ def require_new_run(output: Path, name: str) -> RunFolder:
     """
     folder = RunFolder(output / require_run_name(name))
     require_writable(folder.path, option="--output")
-    if folder.path.is_dir() and any(folder.path.iterdir()):
+    if folder.path.is_dir() and any(path.name != ".lock" for path in folder.path.iterdir()):  # a killed start left it
         raise _taken(folder)
     return folder
 

@@ -16,6 +16,7 @@ from medres.tracking.reach import without_password
 from medres.tracking.record import TrackedProcess, continued_record, save_record
 from medres.tracking.settings import mlflow_settings
 from medres.tracking.stale import end_stale_runs
+from medres.tracking.store import first_line
 from medres.tracking.writer import RunWriter, next_batch
 
 #: Events kept for a server that is away: at 5 folds of 200 epochs, ten runs' worth, and below 10 MB.
@@ -203,5 +204,4 @@ class MlflowMirror:
 
 
 def _brief(error: Exception) -> str:
-    lines = str(error).splitlines() or [""]
-    return f"{type(error).__name__}: {lines[0][:300]}"
+    return f"{type(error).__name__}: {first_line(error)[:300]}"

@@ -46,7 +46,7 @@ def unreachable(uri: str, reason: str) -> TrackingError:
     """Return the error of an address that does not work."""
     return TrackingError(
         f"MLflow at {without_password(uri)} does not work: {reason}.",
-        fix="Check the address and the server; without --tracking-uri runs are kept in an sqlite file.",
+        fix="Check the address (--tracking-uri, MLFLOW_TRACKING_URI) and the server.",
     )
 
 

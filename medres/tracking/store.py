@@ -90,7 +90,7 @@ def found_experiment(client: MlflowClient, experiment: str | Experiment) -> Mlfl
     name, experiment_id = Experiment(name=experiment) if isinstance(experiment, str) else experiment
     found = _by_id(client, experiment_id) if experiment_id else client.get_experiment_by_name(name)
     if found is not None and found.lifecycle_stage != "active":
-        fix = "Restore it in MLflow or give another name."
+        fix = "Restore it (mlflow experiments restore), or begin the run with another --experiment."
         raise TrackingError(f"The MLflow experiment {found.name!r} was deleted.", fix=fix)
     return name if found is None else found
 
@@ -170,7 +170,12 @@ def _first_use(uri: str) -> Iterator[None]:
 
 
 def first_line(error: Exception) -> str:
-    """Return the first line of what an error says, without its full stop."""
+    """Return the first line of what an error says, without its full stop; of a database's, its own words."""
+    cause: BaseException | None = error
+    while cause is not None:  # MLflow and SQLAlchemy wrap it in what they were about to do
+        if isinstance(cause, sqlalchemy.exc.DBAPIError) and cause.orig is not None:
+            return str(cause.orig)
+        cause = cause.__cause__ or cause.__context__
     return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from medres.errors import OutputError
+from medres.errors import OutputError, StoppedError
 
 
 @contextmanager
@@ -20,7 +20,7 @@ def going_on_with(command: str) -> Iterator[None]:
     """
     try:
         yield
-    except OutputError as error:
+    except (OutputError, StoppedError) as error:
         error.add_advice(f"Then go on with: {command}")
         raise
     except Exception as error:

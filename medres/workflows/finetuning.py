@@ -132,8 +132,9 @@ class FoldDone:
 
     def screen(self) -> str:
         """Return what the command line prints."""
+        collect = f"medres collect {shlex.quote(str(self.run))}"
         left = f"not trained yet: {', '.join(map(str, self.left))}; when they are" if self.left else "all are trained"
-        return f"fold {self.fold} of {self.run} is trained in {self.seconds:.0f} s; {left}: medres collect {self.run}"
+        return f"fold {self.fold} of {self.run} is trained in {self.seconds:.0f} s; {left}: {collect}"
 
 
 def run_fold(config: FinetuneConfig, *, fold: int, progress: Progress) -> FoldDone:

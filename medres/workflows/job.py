@@ -38,6 +38,7 @@ from medres.runs.progress import Prefixed, Progress
 from medres.workflows.bundling import write_run_bundle
 from medres.workflows.design import Design, make_design, make_feed, write_design
 from medres.workflows.environment import describe_environment
+from medres.workflows.room import require_room
 from medres.workflows.study import Study, data_event, read_study, write_study
 
 
@@ -319,6 +320,7 @@ def _ready(
     config: FinetuneConfig, folder: RunFolder, study: Study, design: Design, progress: Progress, ranks: Ranks
 ) -> Job:
     _require_shares(study, design, ranks)
+    require_room(config, folder, study, design)
     feed = make_feed(config, study, design, progress)
     # the images are in the cache now: free their memory before training
     study = replace(study, survey=replace(study.survey, images={}))
