@@ -124,7 +124,7 @@ def require_place(file: Path, *, option: str = "") -> None:
     """
     with explained_os_errors(file, option=option):
         if file.is_dir():
-            raise OutputError(f"{file} is a folder.", fix=f"Give the name of a file{_by(option)}.")
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(file))
     require_writable(file.absolute().parent, option=option)
 
 

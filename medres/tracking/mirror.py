@@ -8,6 +8,7 @@ from collections import Counter, deque
 from dataclasses import dataclass
 from pathlib import Path
 
+from medres.errors import MedresError
 from medres.runs.events import Event
 from medres.runs.folder import RunFolder
 from medres.tracking.experiments import Experiment
@@ -204,4 +205,6 @@ class MlflowMirror:
 
 
 def _brief(error: Exception) -> str:
+    if isinstance(error, MedresError):
+        return error.problem.rstrip(".")
     return f"{type(error).__name__}: {first_line(error)[:300]}"

@@ -19,6 +19,7 @@ from medres.runs.atomic import (
     atomic_write_json,
     atomic_write_text,
     explained_os_errors,
+    require_place,
     require_writable,
     sweep_parts,
 )
@@ -126,3 +127,26 @@ def test_where_no_file_can_be(folder: str) -> None:
 def test_a_missing_file_inside_the_block_is_not_disguised(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError), atomic_write(tmp_path / "copy.txt"):
         (tmp_path / "absent.txt").read_bytes()
+
+
+def test_a_place_is_proved_without_making_anything(tmp_path: Path) -> None:
+    require_writable(tmp_path / "runs" / "deeper")
+    require_place(tmp_path / "pages" / "inspect.html")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("file/inspect.html", "stands where the folder"), ("file/a/b.html", "not a folder"),
+        ("folder", "a folder stands where the file"), ("link/page.html", "stands where the folder"),
+        ("x" * 300, "too long"), (f"{'x' * 300}/page.html", "too long"),
+    ],
+)  # fmt: skip
+def test_places_that_cannot_be_written_are_refused_with_their_option(tmp_path: Path, path: str, words: str) -> None:
+    (tmp_path / "file").write_text("in the way")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "gone")
+    with pytest.raises(OutputError, match=words) as refused:
+        require_place(tmp_path / path, option="--html")
+    assert "with --html" in refused.value.fix
