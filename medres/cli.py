@@ -99,7 +99,10 @@ Register = Annotated[Text, typer.Option(help="Register the model under this name
 Config = Annotated[File, typer.Option(help="YAML with any of these options; options given here win.")]
 Assignments = Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE, such as optimisation.ema=false.")]
 Uri = Annotated[
-    Text, typer.Option(help="MLflow server or database. Default: $MLFLOW_TRACKING_URI, or OUTPUT/mlflow.db.")
+    Text,
+    typer.Option(
+        help="MLflow server or database. Default: $MLFLOW_TRACKING_URI, the store a run is in, or OUTPUT/mlflow.db."
+    ),
 ]
 Output = Annotated[File, typer.Option(help="Folder of all runs. Default: runs.")]
 Device = Annotated[Text, typer.Option(help="auto, cpu, cuda, cuda:1 or mps. Default: auto.")]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from shutil import copyfile
+from typing import Literal
 
 import pytest
 
+from medres.data.phantoms import write_phantoms
 from medres.errors import TrackingError
 from medres.runs.folder import RunFolder
 from medres.tracking.experiments import Experiment
@@ -16,8 +19,11 @@ from medres.tracking.record import continued_record, experiment_of, load_record,
 from medres.tracking.record import tracking_uri_of as uri_of
 from medres.tracking.registry import fetch_model
 from medres.tracking.store import open_client
+from medres.workflows.finetuning import finetune
 from medres.workflows.registry import register
 from tests.deployment.tiny import Tiny
+from tests.integration.conftest import ARCH, inside
+from tests.tracking.faults import Wire
 
 
 def _run(folder: Path, uri: str) -> RunFolder:
@@ -143,3 +149,51 @@ def test_a_model_that_is_not_there_is_told_with_what_there_is(
         assert "does not work" not in str(refused.value)
     # the advice: a name that it gives is taken
     assert fetch_model("models:/ct nodules@champion", tracking_uri=made.tracking_uri, cache=tmp_path / "cache").is_dir()
+
+
+@pytest.mark.parametrize("mode", ["dead", "hanging"])
+def test_a_server_that_is_away_is_told_at_both_ends_and_the_advice_sends_the_run(
+    wire: Wire, tmp_path: Path, mode: Literal["dead", "hanging"]
+) -> None:
+    scans = write_phantoms(tmp_path / "p", modality="MR", spatial_dims=2, num_scans=8, num_classes=2, size=32)
+    wire.cut(mode)
+    done = inside(
+        "finetune", "--data", scans, "--arch", ARCH, "--weights", "none", "--recipe", "linear-probe", "--folds", "2",
+        "--output", tmp_path / "runs", "--name", mode, "--tracking-uri", wire.uri, "--experiment", f"away {mode}", "-q",
+    )  # fmt: skip
+    assert done.exit_code == 0, done.stderr
+    first, last = (line for line in done.stderr.splitlines() if line.startswith("warning: "))
+    assert "does not answer" in first
+    assert "did not arrive" in last
+    advised = {line.partition("medres ")[2] for line in (first, last)}
+    assert advised == {f"track sync {tmp_path / 'runs' / mode}"}
+    wire.mend()
+    assert inside(*shlex.split(advised.pop())).exit_code == 0
+    client = open_client(wire.uri)
+    found = client.search_runs([client.get_experiment_by_name(f"away {mode}").experiment_id])
+    assert {run.info.status for run in found} == {"FINISHED"}
+    assert len(found) == 3  # the run and its folds
+
+
+def test_the_experiment_of_mlflows_own_variables_is_followed(
+    sqlite_template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri = _database(tmp_path / "store", sqlite_template)
+    made = open_client(uri).create_experiment("by id", artifact_location=(tmp_path / "files").as_uri())
+    scans = write_phantoms(tmp_path / "p", modality="MR", spatial_dims=2, num_scans=8, num_classes=2, size=32)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "by name")
+    for place, variable in (("named", None), ("numbered", made), ("asked", made)):
+        if variable:
+            monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", variable)
+        finetune(
+            scans, arch=ARCH, weights="none", recipe="linear-probe", folds=2, output=tmp_path / "runs", name=place,
+            experiment="by option" if place == "asked" else None,
+        )  # fmt: skip
+    client = open_client(uri)
+    parents = "tags.`medres.kind` = 'run'"
+    runs = {
+        found.name: {run.info.run_name for run in client.search_runs([found.experiment_id], filter_string=parents)}
+        for found in client.search_experiments()
+    }
+    assert runs == {"by name": {"named"}, "by id": {"numbered"}, "by option": {"asked"}, "Default": set()}
