@@ -92,12 +92,17 @@ Name = Annotated[Text, typer.Option(help="Name of the run. Default: from archite
 PlanFile = Annotated[File, typer.Option(help="Follow this plan.yaml instead of planning.")]
 CacheDir = Annotated[File, typer.Option(help="Prepared scans, shared by runs. Default: OUTPUT/cache.")]
 Tracking = Annotated[bool | None, typer.Option("--tracking/--no-tracking", help="Mirror to MLflow. Default: yes.")]
-Experiment = Annotated[Text, typer.Option(help="MLflow experiment. Default: medres.")]
+Experiment = Annotated[
+    Text, typer.Option(help="MLflow experiment. Default: $MLFLOW_EXPERIMENT_ID or _NAME, or medres.")
+]
 Register = Annotated[Text, typer.Option(help="Register the model under this name.")]
 Config = Annotated[File, typer.Option(help="YAML with any of these options; options given here win.")]
 Assignments = Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE, such as optimisation.ema=false.")]
 Uri = Annotated[
-    Text, typer.Option(help="MLflow server or database. Default: $MLFLOW_TRACKING_URI, or OUTPUT/mlflow.db.")
+    Text,
+    typer.Option(
+        help="MLflow server or database. Default: $MLFLOW_TRACKING_URI, the store a run is in, or OUTPUT/mlflow.db."
+    ),
 ]
 Output = Annotated[File, typer.Option(help="Folder of all runs. Default: runs.")]
 Device = Annotated[Text, typer.Option(help="auto, cpu, cuda, cuda:1 or mps. Default: auto.")]
@@ -165,6 +170,7 @@ def finetune(
         if resume is not None:
             return workflows.resume(resume, progress=progress, config=config, set=assignments, fold=fold, **options)
         settings = FinetuneConfig.build(file=config, assignments=tuple(assignments or ()), **options)
+        workflows.check_places(settings, fold=fold)  # before seconds are spent on importing what training needs
         if fold is not None:
             return workflows.run_fold(settings, fold=fold, progress=progress)
         return workflows.run_finetune(settings, progress=progress)
@@ -341,9 +347,7 @@ def register(
     def work() -> Any:
         from medres import workflows
 
-        version = workflows.register(
-            model, name=name, alias=alias, tracking_uri=tracking_uri, output=output or Path("runs")
-        )
+        version = workflows.register(model, name=name, alias=alias, tracking_uri=tracking_uri, output=output)
         return version.summary() if json_ else version.screen()
 
     _answer(work, debug=debug, as_json=json_)
@@ -469,7 +473,7 @@ def track_sync(
     def work() -> Any:
         from medres import workflows
 
-        summary = workflows.track_sync(run, tracking_uri=tracking_uri)
+        summary = workflows.track_sync(run, tracking_uri=tracking_uri, progress=_progress(quiet=json_))
         return summary.summary() if json_ else summary.screen()
 
     _answer(work, debug=debug, as_json=json_)
@@ -538,7 +542,7 @@ def _answer(work: Callable[[], Any], *, debug: bool, as_json: bool) -> None:
     except Exception as error:
         _fail(
             f"medres met something it did not expect: {type(error).__name__}: {error}. "
-            "Run it again with --debug and report the traceback.",
+            f"{_again(error)} with --debug, and report the traceback.",
             code=1,
             debug=debug,
         )
@@ -547,6 +551,12 @@ def _answer(work: Callable[[], Any], *, debug: bool, as_json: bool) -> None:
             _print(answer.shown if isinstance(answer, _Answer) else answer, as_json=as_json)
         if isinstance(answer, _Answer) and answer.exit_code:
             raise typer.Exit(answer.exit_code)
+
+
+def _again(error: Exception) -> str:
+    """Return how the same is met again; a run that was begun would refuse the command that began it."""
+    notes = getattr(error, "__notes__", [])
+    return f"Go on with: {notes[-1]}" if notes else "Run it again"
 
 
 def _print(answer: Any, *, as_json: bool) -> None:

@@ -150,7 +150,7 @@ class FinetuneConfig(DataConfig):
         cache_dir: Folder of prepared scans, shared by runs; None = ``<output>/cache``.
         tracking: Whether the run is mirrored to MLflow.
         tracking_uri: MLflow server or database; None = ``MLFLOW_TRACKING_URI``, or ``<output>/mlflow.db``.
-        experiment: MLflow experiment.
+        experiment: MLflow experiment; None = ``MLFLOW_EXPERIMENT_ID``, ``MLFLOW_EXPERIMENT_NAME``, or ``medres``.
         register_name: Name in the model registry (key and option ``register``); None = do not register.
         planning: Wishes for the plan.
         optimisation: How stages are trained.
@@ -172,7 +172,7 @@ class FinetuneConfig(DataConfig):
     cache_dir: Path | None = None
     tracking: bool = True
     tracking_uri: str | None = None
-    experiment: str = "medres"
+    experiment: str | None = None
     register_name: str | None = pydantic.Field(default=None, alias="register")
     planning: PlanOverrides = PlanOverrides()
     optimisation: Optimisation = Optimisation()
@@ -193,6 +193,11 @@ class FinetuneConfig(DataConfig):
     def cache_folder(self) -> Path:
         """Where prepared scans and what was remembered about files are kept."""
         return self.cache_dir or self.output / "cache"
+
+    @property
+    def survey_memory(self) -> Path:
+        """What is remembered of files that were read: a second survey decodes nothing."""
+        return self.cache_folder / "survey.json"
 
     def located(self) -> Self:
         """Return the same with absolute paths: a run that goes on may be called from another folder."""

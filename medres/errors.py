@@ -11,6 +11,7 @@
     ├── ModelError              unknown or unsuitable architectures
     │   └── WeightsError        pretrained weights that are missing, unsafe or do not fit
     ├── TrainingError           a loss that is not finite, a stage that cannot run
+    │   └── StoppedError        training that goes on once its reason is mended
     ├── OutputError             a folder that cannot be written, a disk that is full, a run that is in the way
     ├── BundleError             a bundle that is damaged or fails its golden case
     └── TrackingError           an MLflow store or registry that does not answer
@@ -37,6 +38,11 @@ class MedresError(Exception):
         super().__init__(f"{problem} {fix}".strip())
         self.problem = problem
         self.fix = fix
+
+    def add_advice(self, advice: str) -> None:
+        """Say more of what to do, where more is known of what was going on."""
+        self.fix = f"{self.fix} {advice}".strip()
+        self.args = (f"{self.problem} {self.fix}".strip(),)
 
 
 class UsageError(MedresError):
@@ -85,6 +91,10 @@ class WeightsError(ModelError):
 
 class TrainingError(MedresError):
     """Training that cannot start or must stop."""
+
+
+class StoppedError(TrainingError):
+    """Training that had to stop, and goes on from where it was once the reason is mended."""
 
 
 class OutputError(MedresError):

@@ -91,6 +91,18 @@ def published(folder: Path) -> Iterator[Path]:
             temporary.rename(folder)
 
 
+def can_link(folder: Path) -> bool:
+    """Return whether files of a folder can have a second name, so that `link_or_copy` takes no room."""
+    with tempfile.TemporaryDirectory(dir=folder, prefix=PART_PREFIX) as temporary:
+        first = Path(temporary) / "first"
+        first.touch()
+        try:
+            os.link(first, Path(temporary) / "second")
+        except OSError:
+            return False
+        return True
+
+
 def link_or_copy(source: Path, target: Path) -> None:
     """Put a file at a second place without writing it twice, where the file system can."""
     try:

@@ -32,6 +32,7 @@ from medres.errors import BundleError, DataError, MedresError, UnreadableScanErr
 from medres.finetuning.inference import compute_logits
 from medres.finetuning.machine import choose_device
 from medres.preprocessing.preprocessor import Preprocessor
+from medres.runs.folder import RunFolder
 from medres.runs.host import independent_of_host
 from medres.runs.host_warnings import THREAD_PREFIX
 from medres.runs.progress import Progress, Silent
@@ -230,7 +231,12 @@ def find_bundle(model: Path | str) -> Path:
             return candidate
     if not folder.is_dir():
         raise BundleError(f"{model} does not exist.", fix="Give a run folder, a bundle, or models:/NAME@ALIAS.")
-    raise BundleError(f"{model} holds no bundle: the run did not finish, or it is no run.", fix="Give another run.")
+    if RunFolder(folder).config.is_file():
+        raise BundleError(
+            f"{model} holds no bundle: the run did not finish.",
+            fix=f"Finish it with: {RunFolder(folder).resume_command}",
+        )
+    raise BundleError(f"{model} holds no bundle: it is no run.", fix="Give a finished run or its model/.")
 
 
 def _with_answer(row: _Row, logits: npt.NDArray[np.float64], probabilities: npt.NDArray[np.float64]) -> _Row:

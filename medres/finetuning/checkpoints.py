@@ -19,7 +19,7 @@ import safetensors
 import safetensors.torch
 import torch
 
-from medres.errors import TrainingError
+from medres.errors import StoppedError, TrainingError
 from medres.runs.atomic import atomic_write
 
 #: Raised whenever older files could not be continued.
@@ -102,7 +102,7 @@ def _checksum(tensor: torch.Tensor) -> int:
     return zlib.crc32(tensor.contiguous().flatten().view(torch.uint8).numpy().data)
 
 
-def _damaged(path: Path, reason: str) -> TrainingError:
-    return TrainingError(
+def _damaged(path: Path, reason: str) -> StoppedError:
+    return StoppedError(
         f"{path} is damaged ({reason}).", fix="Remove it and resume: this fold is then trained from its beginning."
     )

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 
 from medres.data.folds import Fold
-from medres.errors import TrainingError
+from medres.errors import StoppedError, TrainingError
 from medres.evaluation.operating_point import OperatingPoint
 from medres.finetuning.checkpoints import Checkpoint
 from medres.runs.documents import sha256_of
@@ -80,7 +80,7 @@ def read_outcome(fold: Fold, folder: Path, *, identity: str) -> FoldOutcome | No
     require_same(kept, path, identity=identity)
     weights_file = folder / WEIGHTS_FILE
     if not weights_file.is_file() or sha256_of(weights_file) != kept.facts["weights_sha256"]:
-        raise TrainingError(
+        raise StoppedError(
             f"{weights_file} is not the file that this fold was scored with.",
             fix=f"Put it back, or remove {path.name} beside it and resume: the fold is then trained again.",
         )

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from medres.data.wording import counted, first_of
-from medres.errors import TrainingError
+from medres.errors import StoppedError, TrainingError
 from medres.finetuning.averaging import WeightAverage
 from medres.finetuning.batches import EpochPart, parts_of, step_seed
 from medres.finetuning.checkpoints import named_part, part_of
@@ -192,9 +192,9 @@ class StageLoop:
         found = setting.prefix_cache.open(self._model, stage.train_from, groups=[rows], views=views)
         reason = found if isinstance(found, str) else ""
         if reason and kept:
-            raise TrainingError(
+            raise StoppedError(
                 f"The stage {stage.name} began on kept activations and cannot go on with them: {reason}.",
-                fix=f"Free space for {setting.activations}, then go on with medres finetune --resume.",
+                fix=f"Free space for {setting.activations}.",
             )
         setting.on_event("frozen_part", stage=stage.name, kept=not reason, views=views, reason=reason)
         if isinstance(found, str):

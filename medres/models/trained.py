@@ -17,6 +17,7 @@ from medres.errors import ConfigError, WeightsError
 from medres.models.checkpoints import Checkpoint, read_checkpoint
 from medres.models.input_statistics import InputStatistics
 from medres.planning.plan import Plan
+from medres.runs.folder import RunFolder
 
 _MANIFEST = "bundle.json"
 _PLAN = "plan.yaml"
@@ -161,7 +162,8 @@ def _no_bundle(path: Path) -> WeightsError:
     has_folds = any(_FOLD_FOLDER.fullmatch(child.name) for child in path.iterdir())
     if has_folds:
         return WeightsError(
-            f"{path} is a run that did not finish: it has no model/.", fix="Finish it with `medres finetune --resume`."
+            f"{path} is a run that did not finish: it has no model/.",
+            fix=f"Finish it with: {RunFolder(path).resume_command}",
         )
     return WeightsError(
         f"{path} is a folder, but neither a run nor a bundle of medres.", fix="Give a weights file, a run or a bundle."

@@ -41,7 +41,7 @@ def choose_dims(
             f"The data mixes {images} images (2D) and {volumes} volumes (3D); one network reads one kind.",
             fix="Split it into two folders or tables and train one run on each.",
         )
-    _require_possible(str(dims), images=images, volumes=volumes)
+    require_possible(str(dims), images=images, volumes=volumes)
     if images or fingerprint.volumes is None:
         return Choice(2, f"All {images} scans are 2D images.")
     if dims == "auto":
@@ -105,7 +105,17 @@ def _coarse_axis(grid: Grid) -> int | None:
     return "DHW".index(name) if 2 * count > grid.num_scans else None
 
 
-def _require_possible(dims: str, *, images: int, volumes: int) -> None:
+def require_possible(dims: str, *, images: int, volumes: int) -> None:
+    """Refuse dimensions that scans do not have.
+
+    Args:
+        dims: What the user asks for.
+        images: Number of scans that are images.
+        volumes: Number of scans that are volumes.
+
+    Raises:
+        PlanError: Naming what fits.
+    """
     if dims not in _KNOWN:
         raise PlanError(f"dims {dims!r} is unknown.", fix=f"Use one of {', '.join(_KNOWN)}.")
     if volumes and dims == "2":

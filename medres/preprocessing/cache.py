@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -56,13 +56,7 @@ def prepare_table(
         DataError: Scans that cannot be read or do not fit the plan, ten of them by name; the others are kept.
         OutputError: The disk is full or cannot be written.
     """
-    cache = PackedCache(
-        cache_dir,
-        key=preprocessor.cache_key,
-        shape=preprocessor.stored_shape,
-        dtype=preprocessor.storage_dtype,
-        ragged=preprocessor.plan.slicewise,
-    )
+    cache = _cache_of(preprocessor, cache_dir)
     scans = _by_key(table, keys)
     if cache.contains(scans):
         return cache
@@ -72,6 +66,28 @@ def prepare_table(
         require_space(cache.folder, len(absent) * cache.row_bytes)
         _fill(cache, absent, lambda scan: _prepared(scan, preprocessor, images), progress)
     return cache
+
+
+def bytes_to_prepare(keys: Iterable[str], *, preprocessor: Preprocessor, cache_dir: Path) -> int:
+    """Return how many bytes `prepare_table` would write at most.
+
+    Args:
+        keys: Of the scans.
+        preprocessor: How they are prepared.
+        cache_dir: Shared by all runs.
+    """
+    cache = _cache_of(preprocessor, cache_dir)
+    return len(cache.missing(keys)) * cache.row_bytes
+
+
+def _cache_of(preprocessor: Preprocessor, cache_dir: Path) -> PackedCache:
+    return PackedCache(
+        cache_dir,
+        key=preprocessor.cache_key,
+        shape=preprocessor.stored_shape,
+        dtype=preprocessor.storage_dtype,
+        ragged=preprocessor.plan.slicewise,
+    )
 
 
 def _by_key(table: ScanTable, keys: Sequence[str] | None) -> dict[str, Scan]:

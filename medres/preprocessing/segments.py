@@ -118,7 +118,7 @@ class DamagedSegmentError(OutputError):
     def __init__(self, path: Path, problem: str) -> None:
         super().__init__(
             f"The cache file {path} {problem}.",
-            fix="Its scans were taken out of the cache: run the same command again to prepare them anew.",
+            fix="Its scans were taken out of the cache, and are prepared anew the next time.",
         )
         self.segment = path.name
 

@@ -24,7 +24,7 @@ class TerminalProgress:
     a minute in between.
 
     Args:
-        quiet: Show nothing at all.
+        quiet: Show nothing but warnings.
         console: Where to; stderr by default.
 
     Example:
@@ -53,6 +53,10 @@ class TerminalProgress:
         if not self._quiet:
             # as text: a class called [grade 2] is no markup; a log line is not broken at 80 columns
             self._console.print(Text(text), soft_wrap=True)
+
+    def warn(self, text: str) -> None:
+        """Show one line that stays, quiet or not."""
+        self._console.print(Text(f"warning: {text}"), soft_wrap=True)
 
     def _bar(self, items: Iterable[T], description: str, total: int) -> Iterator[T]:
         started, bars = time.monotonic(), self._opened()

@@ -91,17 +91,41 @@ def sweep_parts(folder: Path) -> int:
     return len(orphans)
 
 
-def require_writable(folder: Path) -> None:
-    """Make ``folder`` and prove that a file can be written there, before any work is spent.
+def require_writable(folder: Path, *, option: str = "") -> None:
+    """Prove that a file can be written in ``folder``, or where it is still to be made, before any work is spent.
+
+    Nothing is made: what is refused afterwards must leave the disk as it was.
+
+    Args:
+        folder: The folder.
+        option: What names it on the command line, such as ``--output``.
 
     Raises:
         OutputError: It cannot, and why.
     """
-    with explained_os_errors(folder), _where_files_can_be(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=folder, prefix=PART_PREFIX) as probe:
-            probe.write(b"probe")
-            probe.flush()
+    with (
+        explained_os_errors(folder, option=option),
+        _where_files_can_be(folder),
+        tempfile.NamedTemporaryFile(dir=nearest_folder(folder), prefix=PART_PREFIX) as probe,
+    ):
+        probe.write(b"probe")
+        probe.flush()
+
+
+def require_place(file: Path, *, option: str = "") -> None:
+    """Prove that ``file`` can be written, before any work is spent. Nothing is made.
+
+    Args:
+        file: The file.
+        option: What names it on the command line, such as ``--html``.
+
+    Raises:
+        OutputError: It cannot, and why.
+    """
+    with explained_os_errors(file, option=option):
+        if file.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(file))
+    require_writable(file.absolute().parent, option=option)
 
 
 @contextmanager
@@ -115,29 +139,56 @@ def _where_files_can_be(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def explained_os_errors(path: Path) -> Iterator[None]:
-    """Turn the operating system's refusals inside the block into an `OutputError` that names ``path``."""
+def explained_os_errors(path: Path, *, option: str = "") -> Iterator[None]:
+    """Turn the operating system's refusals inside the block into an `OutputError` that names ``path``.
+
+    Args:
+        path: What is written.
+        option: What names its place on the command line, where there is one to change.
+    """
     try:
         yield
     except OSError as error:
         if error.errno in _REASONS:
             reason, fix = _REASONS[error.errno]
-            raise OutputError(f"Cannot write {path}: {reason}.", fix=fix) from error
+            raise OutputError(f"Cannot write {path}: {reason}.", fix=f"{fix}{_by(option)}.") from error
         raise
 
 
-_ELSEWHERE = "Give a folder that can be written with --output."
+_ELSEWHERE = "Make it writable or choose another folder"
 _REASONS: dict[int | None, tuple[str, str]] = {
-    errno.ENOSPC: ("the disk is full", "Free space there or choose another disk with --output."),
-    errno.EDQUOT: ("the disk quota is used up", "Free space there or choose another disk with --output."),
+    errno.ENOSPC: ("the disk is full", "Free space there or choose another disk"),
+    errno.EDQUOT: ("the disk quota is used up", "Free space there or choose another disk"),
     errno.EACCES: ("permission denied", _ELSEWHERE),
     errno.EPERM: ("the operation is not permitted", _ELSEWHERE),
     errno.EROFS: ("the file system is read-only", _ELSEWHERE),
-    errno.ENOTDIR: ("a part of the path is a file, not a folder", _ELSEWHERE),
-    errno.ENAMETOOLONG: ("the name is too long", "Give a shorter one (--output, --name)."),
-    errno.EISDIR: ("a folder stands where the file should be", "Give the name of a file."),
-    errno.EEXIST: ("a file stands where the folder should be", _ELSEWHERE),
+    errno.ENOTDIR: ("a part of the path is a file, not a folder", "Choose another folder"),
+    errno.ENAMETOOLONG: ("the name is too long", "Give a shorter one"),
+    errno.EISDIR: ("a folder stands where the file should be", "Give the name of a file"),
+    errno.EEXIST: ("a file stands where the folder should be", "Choose another folder"),
 }
+
+
+def _by(option: str) -> str:
+    return f" with {option}" if option else ""
+
+
+def nearest_folder(folder: Path) -> Path:
+    """Return the folder itself, or the nearest above it that is there: what is missing would be made in it.
+
+    Raises:
+        OSError: A file lies where a folder should be, or nobody may look.
+    """
+    path = folder.absolute()
+    for place in (path, *path.parents):
+        try:
+            place.lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        if not place.is_dir():  # a file, or a link that leads nowhere
+            raise OSError(errno.EEXIST if place == path else errno.ENOTDIR, "not a folder", str(place))
+        return place
+    return path
 
 
 def _umask() -> int:

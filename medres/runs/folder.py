@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
@@ -10,7 +11,7 @@ from pathlib import Path
 
 from medres.errors import OutputError
 from medres.runs.atomic import explained_os_errors, require_writable
-from medres.runs.events import EventLog
+from medres.runs.events import EventLog, read_events
 from medres.runs.pseudonyms import Pseudonyms, load_pseudonyms
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -108,6 +109,11 @@ class RunFolder:
         """The bundle."""
         return self.path / "model"
 
+    @property
+    def resume_command(self) -> str:
+        """What goes on with the run, to paste into a shell."""
+        return f"medres finetune --resume {shlex.quote(str(self.path))}"
+
     def fold(self, index: int) -> Path:
         """Return the folder of one fold."""
         return self.path / f"fold_{index}"
@@ -126,17 +132,27 @@ class RunFolder:
 
 
 def new_run_folder(output: Path, name: str) -> RunFolder:
-    """Make ``<output>/<name>`` and prove that it can be written.
+    """Make ``<output>/<name>``, after `require_new_run`.
+
+    Raises:
+        OutputError: The name is unusable, the folder exists with content, or it cannot be written.
+    """
+    folder = require_new_run(output, name)
+    with explained_os_errors(folder.path, option="--output"):
+        folder.path.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def require_new_run(output: Path, name: str) -> RunFolder:
+    """Prove that a run can begin at ``<output>/<name>``. Nothing is made.
 
     Raises:
         OutputError: The name is unusable, the folder exists with content, or it cannot be written.
     """
     folder = RunFolder(output / require_run_name(name))
-    if folder.path.is_dir() and any(folder.path.iterdir()):
-        raise OutputError(
-            f"{folder.path} already holds a run.", fix="Give another --name or --output; nothing was overwritten."
-        )
-    require_writable(folder.path)
+    require_writable(folder.path, option="--output")
+    if folder.path.is_dir() and any(path.name != ".lock" for path in folder.path.iterdir()):  # a killed start left it
+        raise _taken(folder)
     return folder
 
 
@@ -156,6 +172,14 @@ def unused_run_name(output: Path, name: str) -> str:
     raise AssertionError("there is always a next number")
 
 
+def is_finished(folder: RunFolder) -> bool:
+    """Return whether a run has come to its end."""
+    if not (folder.events.is_file() and folder.metrics.is_file() and folder.report.is_file()):
+        return False
+    last = [event for event in read_events(folder.events) if event["kind"] in ("run_started", "run_finished")]
+    return bool(last) and last[-1].get("status") == "finished"
+
+
 def require_run_name(name: str) -> str:
     """Return a run's name, which is that of its folder.
 
@@ -168,3 +192,14 @@ def require_run_name(name: str) -> str:
             fix="Use at most 100 letters, digits, '.', '_' and '-', a letter or digit first: --name ct-nodules.",
         )
     return name
+
+
+def _taken(folder: RunFolder) -> OutputError:
+    if folder.config.is_file() and not is_finished(folder):
+        return OutputError(
+            f"{folder.path} already holds a run, which is not finished.",
+            fix=f"Go on with it: {folder.resume_command}. Or give another --name or --output; nothing was overwritten.",
+        )
+    return OutputError(
+        f"{folder.path} already holds a run.", fix="Give another --name or --output; nothing was overwritten."
+    )

@@ -6,6 +6,7 @@ library call stays silent unless it is given something else.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator
 from typing import Protocol, TypeVar
 
@@ -20,7 +21,11 @@ class Progress(Protocol):
         ...
 
     def note(self, text: str) -> None:
-        """Show one line that stays, such as a decision or a warning."""
+        """Show one line that stays, such as a decision."""
+        ...
+
+    def warn(self, text: str) -> None:
+        """Show one line that must be seen, also by who asked for silence: something has to be done."""
         ...
 
 
@@ -34,6 +39,10 @@ class Silent:
 
     def note(self, text: str) -> None:
         """Drop the line."""
+
+    def warn(self, text: str) -> None:
+        """Hand the line to the logger ``medres``, which shows it on stderr unless the host says otherwise."""
+        logging.getLogger("medres").warning(text)
 
 
 class Prefixed:
@@ -50,3 +59,7 @@ class Prefixed:
     def note(self, text: str) -> None:
         """Show the line under the prefix."""
         self._progress.note(f"{self._prefix} {text}")
+
+    def warn(self, text: str) -> None:
+        """Show the line under the prefix."""
+        self._progress.warn(f"{self._prefix} {text}")

@@ -8,13 +8,16 @@ from collections import Counter, deque
 from dataclasses import dataclass
 from pathlib import Path
 
+from medres.errors import MedresError
 from medres.runs.events import Event
 from medres.runs.folder import RunFolder
+from medres.tracking.experiments import Experiment
 from medres.tracking.failures import may_pass
 from medres.tracking.reach import without_password
 from medres.tracking.record import TrackedProcess, continued_record, save_record
 from medres.tracking.settings import mlflow_settings
 from medres.tracking.stale import end_stale_runs
+from medres.tracking.store import first_line
 from medres.tracking.writer import RunWriter, next_batch
 
 #: Events kept for a server that is away: at 5 folds of 200 epochs, ten runs' worth, and below 10 MB.
@@ -73,7 +76,7 @@ class MlflowMirror:
 
     Args:
         uri: Resolved address of the store (`medres.tracking.store.resolve_tracking_uri`).
-        experiment: Name of the experiment.
+        experiment: The experiment, or its name.
         run_name: Name of the run.
         output: Folder of all runs; the run folder is ``output / run_name``.
         retry_seconds: Time between attempts once the server counts as away.
@@ -83,7 +86,13 @@ class MlflowMirror:
     """
 
     def __init__(
-        self, uri: str, *, experiment: str, run_name: str, output: Path, retry_seconds: float = RETRY_SECONDS
+        self,
+        uri: str,
+        *,
+        experiment: str | Experiment,
+        run_name: str,
+        output: Path,
+        retry_seconds: float = RETRY_SECONDS,
     ) -> None:
         folder = RunFolder(output / run_name)
         record = continued_record(folder, uri=uri, experiment=experiment)
@@ -196,5 +205,6 @@ class MlflowMirror:
 
 
 def _brief(error: Exception) -> str:
-    lines = str(error).splitlines() or [""]
-    return f"{type(error).__name__}: {lines[0][:300]}"
+    if isinstance(error, MedresError):
+        return error.problem.rstrip(".")
+    return f"{type(error).__name__}: {first_line(error)[:300]}"

@@ -11,6 +11,7 @@ with mlflow_settings(), importing_libraries():
     from mlflow import MlflowClient
     from mlflow.data.code_dataset_source import CodeDatasetSource
     from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag
+    from mlflow.entities import Experiment as MlflowExperiment
     from mlflow.entities.model_registry import ModelVersion
     from mlflow.exceptions import MlflowException
     from mlflow.models import Model, ModelSignature
@@ -19,5 +20,6 @@ with mlflow_settings(), importing_libraries():
 
 __all__ = [
     "CodeDatasetSource", "ColSpec", "Dataset", "DatasetInput", "InputTag", "Metric", "MlflowClient", "MlflowException",
-    "Model", "ModelSignature", "ModelVersion", "Param", "PythonModel", "Run", "RunTag", "Schema", "mlflow",
+    "MlflowExperiment", "Model", "ModelSignature", "ModelVersion", "Param", "PythonModel", "Run", "RunTag", "Schema",
+    "mlflow",
 ]  # fmt: skip

@@ -24,25 +24,30 @@ def require_reachable(uri: str) -> None:
     Raises:
         TrackingError: Nobody does.
     """
+    if reason := why_unreachable(uri):
+        raise unreachable(uri, reason)
+
+
+def why_unreachable(uri: str) -> str:
+    """Return why nobody answers at an address, within about `REACH_SECONDS`; nothing where somebody does."""
     parts = urlsplit(uri)
     if parts.scheme == "sqlite" or parts.hostname is None:
-        return
+        return ""
     errors: list[OSError] = []
     # in a thread: the look-up of a name takes as long as the network's name server likes, and cannot be timed
     thread = threading.Thread(target=_try_to_knock, args=(parts, errors), name=f"{THREAD_PREFIX}-reach", daemon=True)
     thread.start()
     thread.join(REACH_SECONDS)
     if thread.is_alive():
-        raise unreachable(uri, f"no answer within {REACH_SECONDS:g} seconds")
-    if errors:
-        raise unreachable(uri, str(errors[0]) or type(errors[0]).__name__) from errors[0]
+        return f"no answer within {REACH_SECONDS:g} seconds"
+    return (str(errors[0]) or type(errors[0]).__name__) if errors else ""
 
 
 def unreachable(uri: str, reason: str) -> TrackingError:
     """Return the error of an address that does not work."""
     return TrackingError(
         f"MLflow at {without_password(uri)} does not work: {reason}.",
-        fix="Check the address and the server; without --tracking-uri runs are kept in an sqlite file.",
+        fix="Check the address (--tracking-uri, MLFLOW_TRACKING_URI) and the server.",
     )
 
 
@@ -53,10 +58,9 @@ def without_password(uri: str) -> str:
         >>> without_password("https://me:secret@mlflow.hospital.org/api")
         'https://mlflow.hospital.org/api'
     """
-    parts = urlsplit(uri)
-    if "@" not in parts.netloc:
-        return uri
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+    scheme, separator, rest = uri.partition("://")
+    host, slash, path = rest.partition("/")  # not parsed: an address that cannot be is shown as well
+    return f"{scheme}{separator}{host.rpartition('@')[2]}{slash}{path}" if separator else uri
 
 
 def _try_to_knock(parts: SplitResult, errors: list[OSError]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
@@ -17,19 +16,15 @@ from medres.deployment.manifest import MANIFEST
 from medres.errors import TrackingError
 from medres.runs.atomic import PART_PREFIX, explained_os_errors
 from medres.tracking.logged_model import BUNDLE_PATH, model_params, save_model
+from medres.tracking.lookup import location_of
 from medres.tracking.mlflow_api import MlflowClient, MlflowException, ModelVersion, mlflow
+from medres.tracking.names import DEFAULT_ALIAS, check_names
 from medres.tracking.settings import mlflow_settings, patient_requests
 from medres.tracking.store import explained, open_client
 
-#: `champion` only after somebody has signed it off.
-DEFAULT_ALIAS = "candidate"
-
-_NAME = re.compile(r"[^/:@\\\x00-\x1f]{1,200}")
-_ALIAS = re.compile(r"(?!latest$)(?!v\d+$)[A-Za-z0-9_-]{1,100}")
-_MODEL_ID = re.compile(r"models:/(m-[0-9a-f]+)")
-_BY_ALIAS = re.compile(r"models:/([^/@]+)@([^/@]+)")
-_BY_VERSION = re.compile(r"models:/([^/@]+)/(\d+)")
-_BY_RUN = re.compile(r"runs:/([0-9a-f]{32})(?:/.*)?")
+__all__ = [
+    "DEFAULT_ALIAS", "RegisteredVersion", "check_names", "fetch_model", "is_model_uri", "log_bundle", "register_bundle",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,24 +125,6 @@ def register_bundle(
         return RegisteredVersion(name=name, version=int(made.version), alias=alias, model_id=model_id)
 
 
-def check_names(name: str, alias: str = DEFAULT_ALIAS) -> None:
-    """Refuse, before any work, names that the registry cannot hold or a URI cannot express.
-
-    Raises:
-        TrackingError: Naming the rule.
-    """
-    if not _NAME.fullmatch(name) or name != name.strip():
-        raise TrackingError(
-            f"{name!r} is not usable as the name of a registered model.",
-            fix="Use a name without '/', ':', '@' and '\\', such as --register ct-nodules.",
-        )
-    if not _ALIAS.fullmatch(alias):
-        raise TrackingError(
-            f"{alias!r} is not usable as an alias.",
-            fix="Use letters, digits, '_' and '-', not 'latest' or 'v3', such as champion.",
-        )
-
-
 def is_model_uri(model: str) -> bool:
     """Return whether a MODEL argument is an address in MLflow, not a folder."""
     return model.startswith(("models:/", "runs:/"))
@@ -167,9 +144,9 @@ def fetch_model(uri: str, *, tracking_uri: str, cache: Path) -> Path:
         TrackingError: There is no such model, it is no model of medres, or the store does not answer.
         OutputError: The cache cannot be written.
     """
-    client = open_client(tracking_uri)
+    client = open_client(tracking_uri, make=False)
     with mlflow_settings(), patient_requests(), explained(tracking_uri):
-        location = f"{_location(client, uri)}/{BUNDLE_PATH}"
+        location = f"{location_of(client, uri)}/{BUNDLE_PATH}"
         folder = _local_folder(location) or _download(location, tracking_uri, cache)
     if not (folder / MANIFEST).is_file():
         raise TrackingError(f"{uri} was not logged by medres.", fix="Give a model that medres registered.")
@@ -201,34 +178,6 @@ def _make_version(client: MlflowClient, name: str, model_id: str) -> ModelVersio
     # without a run, MLflow would look the model up in its global store, and make one in the current folder
     linked = model_id if run_id else None
     return client.create_model_version(name, source=model.artifact_location, run_id=run_id, model_id=linked)
-
-
-def _location(client: MlflowClient, uri: str) -> str:
-    """Return the storage address of a logged model, without MLflow's global registry address."""
-    if match := _MODEL_ID.fullmatch(uri):
-        return str(client.get_logged_model(match[1]).artifact_location)
-    if match := _BY_ALIAS.fullmatch(uri):
-        found = client.get_model_version_by_alias(*match.groups())
-    elif match := _BY_VERSION.fullmatch(uri):
-        found = client.get_model_version(*match.groups())
-    elif match := _BY_RUN.fullmatch(uri):
-        return _location_of_run(client, match[1])
-    else:
-        raise TrackingError(
-            f"{uri!r} is not the address of a model.", fix="Write models:/NAME@ALIAS, models:/NAME/3 or runs:/RUN_ID."
-        )
-    source = str(client.get_model_version_download_uri(found.name, found.version))
-    return _location(client, source) if source.startswith("models:/") else source
-
-
-def _location_of_run(client: MlflowClient, run_id: str) -> str:
-    experiment_id = client.get_run(run_id).info.experiment_id
-    query = f"source_run_id = '{run_id}'"
-    models = client.search_logged_models([experiment_id], filter_string=query)
-    ready = [model for model in models if str(model.status) == "READY"]
-    if not ready:
-        raise TrackingError(f"The run {run_id} has no model.", fix="Give a run that finished.")
-    return str(max(ready, key=lambda model: model.creation_timestamp).artifact_location)
 
 
 def _local_folder(location: str) -> Path | None:

@@ -32,8 +32,9 @@ _FORCED = {
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_UV_AUTO_DETECT": "false",  # the uv.lock of the current folder is not the model's
 }
-#: Loggers that would write migration and retry notices between the progress bars.
-_QUIET = {"mlflow": logging.ERROR, "alembic": logging.WARNING, "urllib3": logging.ERROR}
+#: Loggers that would write migration and retry notices between the progress bars, and (MLflow's) a hundred lines of
+#: traceback for each call that a full disk refuses: what fails is told in our own words.
+_QUIET = {"mlflow": logging.CRITICAL, "alembic": logging.WARNING, "urllib3": logging.ERROR}
 
 
 def _change() -> Back:

@@ -14,12 +14,10 @@ from medres.runs.progress import Progress, Silent
 from medres.tracking.failures import may_pass
 from medres.tracking.mirror import MirrorSummary
 from medres.tracking.reach import without_password
-from medres.tracking.record import continued_record, load_record
+from medres.tracking.record import continued_record, experiment_of, load_record, other_store_note, tracking_uri_of
 from medres.tracking.settings import mlflow_settings, patient_requests
-from medres.tracking.store import explained, resolve_tracking_uri
+from medres.tracking.store import explained
 from medres.tracking.writer import RunWriter, next_batch
-
-DEFAULT_EXPERIMENT = "medres"
 
 
 def sync_run(
@@ -35,7 +33,7 @@ def sync_run(
 
     Args:
         run: The run folder.
-        tracking_uri: Where to; by default where the run was tracked before, else as for a new run.
+        tracking_uri: Where to; None: see `medres.tracking.record.tracking_uri_of`.
         experiment: Name of the experiment; by default the one it was tracked in.
         progress: Shows events.
 
@@ -44,17 +42,19 @@ def sync_run(
     """
     folder = RunFolder(run.resolve())
     events = _events(folder)
-    known = load_record(folder)
-    uri = resolve_tracking_uri(run.resolve().parent, tracking_uri or (known.uri if known else None))
-    name = experiment or (known.experiment if known else DEFAULT_EXPERIMENT)
-    record = continued_record(folder, uri=uri, experiment=name)
+    uri = tracking_uri_of(folder, given=tracking_uri)
+    progress, note = progress or Silent(), other_store_note(folder, uri)
+    if note:
+        progress.note(note)
+    belongs_to = experiment_of(load_record(folder), uri=uri, given=experiment)
+    record = continued_record(folder, uri=uri, experiment=belongs_to)
     if record.process and record.process.runs_elsewhere():
         raise TrackingError(
             f"{run} is still running as process {record.process.pid}.", fix="Sync it when it has ended."
         )
     writer = RunWriter(folder, uri=uri, record=record)
     with mlflow_settings(), patient_requests(), explained(uri):
-        return _replay(writer, _ended(events), uri=uri, progress=progress or Silent())
+        return _replay(writer, _ended(events), uri=uri, progress=progress)
 
 
 def _events(folder: RunFolder) -> list[Event]:

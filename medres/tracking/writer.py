@@ -11,6 +11,7 @@ from typing import Any
 from medres._version import __version__
 from medres.runs.events import Event
 from medres.runs.folder import RunFolder
+from medres.tracking.experiments import Experiment
 from medres.tracking.mlflow_api import (
     CodeDatasetSource,
     Dataset,
@@ -156,7 +157,8 @@ class RunWriter:
     def _client(self) -> MlflowClient:
         if self._client_or_none is None:
             client = open_client(self._uri)
-            self._experiment_id = experiment_id_of(client, self._uri, self.record.experiment)
+            belongs_to = Experiment(self.record.experiment, self.record.experiment_id)
+            self._experiment_id = experiment_id_of(client, self._uri, belongs_to)
             self._client_or_none = client
         return self._client_or_none
 

@@ -10,6 +10,7 @@ from medres.runs.host import importing_libraries
 _HOMES = {
     "finetune": "medres.workflows.finetuning",
     "run_finetune": "medres.workflows.finetuning",
+    "check_places": "medres.workflows.preflight",
     "run_fold": "medres.workflows.finetuning",
     "resume": "medres.workflows.finetuning",
     "together": "medres.workflows.processes",

@@ -217,7 +217,7 @@ def phantoms(
         raise UsageError(f"modality {modality!r} is unknown.", fix="Use CT or MR.")
     if folder.is_dir() and any(folder.iterdir()):
         raise UsageError(f"{folder} is not empty.", fix="Give a new folder; nothing was overwritten.")
-    require_writable(folder)
+    require_writable(folder, option="FOLDER")
     write_phantoms(
         folder, modality=cast("Literal['CT', 'MR']", modality), spatial_dims=cast("Literal[2, 3]", spatial_dims),
         num_scans=num_scans, num_classes=num_classes, size=size, signal=signal, seed=seed,

@@ -15,6 +15,7 @@ from medres.reporting.comparison.pairing import pair_runs
 from medres.reporting.comparison.recorded import RecordedRun, read_run
 from medres.reporting.comparison.result import Comparison, compare_contenders
 from medres.reporting.pages import write_page
+from medres.runs.atomic import require_place
 from medres.runs.host import independent_of_host
 from medres.runs.progress import Progress, Silent
 
@@ -54,6 +55,8 @@ def compare(
             print(*comparison.conclusions()["r50"])
     """
     progress = progress or Silent()
+    if html is not None:
+        require_place(Path(html), option="--html")
     grouped = {name: [Path(path) for path in paths] for name, paths in (groups or {}).items()}
     paths = _paths([Path(path) for path in runs], grouped)
     read = tuple(map(read_run, progress.track(paths, description="reading runs", total=len(paths))))

@@ -148,7 +148,7 @@ def make_feed(
         rows: Those that are prepared; None = all. In the feed rows keep their numbers.
     """
     preprocessor = Preprocessor(design.plan)
-    keys = tuple(sample_key(scan, study.survey.statistics[scan.sample_id]) for scan in study.table)
+    keys = sample_keys(study)
     wanted = np.arange(len(study.table)) if rows is None else rows
     cache = prepare_table(
         study.table.subset(wanted), preprocessor=preprocessor, cache_dir=config.cache_folder,
@@ -156,6 +156,11 @@ def make_feed(
     )  # fmt: skip
     augmenter = make_augmenter(design.plan)
     return Feed(cache=cache, keys=keys, preprocessor=preprocessor, augmenter=augmenter, device=design.device)
+
+
+def sample_keys(study: Study) -> tuple[str, ...]:
+    """Return what each prepared scan is known by, row by row."""
+    return tuple(sample_key(scan, study.survey.statistics[scan.sample_id]) for scan in study.table)
 
 
 def _make_plan(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -12,20 +13,24 @@ from typing import Any
 from filelock import FileLock
 
 from medres.config import FinetuneConfig
-from medres.errors import UsageError
+from medres.errors import MedresError, TrackingError, UsageError
 from medres.finetuning.outcomes import FoldOutcome
 from medres.finetuning.ranks import Ranks, joined_ranks
 from medres.models.names import require_arch
 from medres.reporting.result import Run
-from medres.runs.atomic import require_writable
+from medres.runs.atomic import explained_os_errors
 from medres.runs.events import read_events
-from medres.runs.folder import RunFolder, new_run_folder, require_run_name, unused_run_name
+from medres.runs.folder import RunFolder, is_finished, new_run_folder, require_run_name, unused_run_name
 from medres.runs.host import independent_of_host
+from medres.runs.leftovers import emptied_when_refused, empty_folder_removed, files_as_found, folders_as_found
 from medres.runs.progress import Progress, Silent
+from medres.workflows.advice import going_on_with
 from medres.workflows.job import Job, held, prepare_job, read_config, reopen_job
 from medres.workflows.mirroring import mirrored
+from medres.workflows.preflight import check_places, check_request
 from medres.workflows.registry import register
 from medres.workflows.sharing import fold_log, opened
+from medres.workflows.tracked import check_tracking
 
 #: What may be said anew when a run goes on: where it runs and where it is tracked, nothing that decides its numbers.
 RESUME_OPTIONS = ("device", "tracking", "tracking_uri", "cache_dir", "weights_dir")
@@ -59,14 +64,21 @@ def finetune(data: str | Path, arch: str, *, progress: Progress | None = None, *
 @independent_of_host()
 def run_finetune(config: FinetuneConfig, *, progress: Progress) -> Run:
     """Do what the configuration asks for; the command line and `finetune` both end here."""
+    check_places(config)
     require_arch(config.arch)  # a run is named after its architecture
     ranks = joined_ranks()
 
     def prepare(locks: ExitStack) -> Job:
-        name = config.name or unused_run_name(config.output, default_run_name(config))
-        folder = new_run_folder(config.output, name)
-        locks.enter_context(held(folder.path / ".lock", what=str(folder.path)))
-        return prepare_job(config, folder, progress, ranks)
+        check_request(config)
+        with folders_as_found(config.output), files_as_found(config.survey_memory):
+            name = config.name or unused_run_name(config.output, default_run_name(config))
+            as_found = folders_as_found if config.name else empty_folder_removed
+            with as_found(config.output / name):
+                check_tracking(config, RunFolder(config.output / name), progress)
+                folder = new_run_folder(config.output, name)
+                locks.enter_context(held(folder.path / ".lock", what=str(folder.path)))
+                with emptied_when_refused(folder.path):
+                    return prepare_job(config, folder, progress, ranks)
 
     with ExitStack() as locks:
         return _run(_required(opened(ranks, config, prepare, locks)))
@@ -95,6 +107,7 @@ def resume(run: str | Path, *, progress: Progress | None = None, **options: Any)
         if is_finished(folder):
             shown.note(f"{folder.path} is finished: nothing is left to do")
             return None
+        check_tracking(config, folder, shown)
         return reopen_job(folder, config, shown, ranks)
 
     with ExitStack() as locks:
@@ -124,8 +137,9 @@ class FoldDone:
 
     def screen(self) -> str:
         """Return what the command line prints."""
+        collect = f"medres collect {shlex.quote(str(self.run))}"
         left = f"not trained yet: {', '.join(map(str, self.left))}; when they are" if self.left else "all are trained"
-        return f"fold {self.fold} of {self.run} is trained in {self.seconds:.0f} s; {left}: medres collect {self.run}"
+        return f"fold {self.fold} of {self.run} is trained in {self.seconds:.0f} s; {left}: {collect}"
 
 
 @independent_of_host()
@@ -143,6 +157,7 @@ def run_fold(config: FinetuneConfig, *, fold: int, progress: Progress) -> FoldDo
     """
     if config.name is None:
         raise UsageError("--fold trains a part of a run, which needs a name.", fix="Give all jobs the same --name.")
+    check_places(config, fold=fold)
     ranks = joined_ranks()
 
     def join(_: ExitStack) -> Job:
@@ -152,7 +167,8 @@ def run_fold(config: FinetuneConfig, *, fold: int, progress: Progress) -> FoldDo
         return job
 
     job = _required(opened(ranks, config, join, ExitStack()))
-    outcome = job.train_fold(fold, log=fold_log(job, fold))
+    with going_on_with("the same command again"):
+        outcome = job.train_fold(fold, log=fold_log(job, fold))
     ranks.wait()
     return FoldDone(run=job.folder.path, fold=fold, seconds=outcome.seconds, left=job.untrained_folds())
 
@@ -172,21 +188,16 @@ def collect(run: str | Path, *, progress: Progress | None = None, **options: Any
     folder, config = _read_begun(run, options)
     ranks = joined_ranks()
 
+    shown = progress or Silent()
+
     def reopen(locks: ExitStack) -> Job:
         locks.enter_context(held(folder.path / ".lock", what=str(folder.path)))
-        return reopen_job(folder, config, progress or Silent(), ranks)
+        check_tracking(config, folder, shown)
+        return reopen_job(folder, config, shown, ranks)
 
     with ExitStack() as locks:
         job = _required(opened(ranks, config, reopen, locks))
         return _run(job, job.finished_folds())  # a missing fold is refused before anything is written
-
-
-def is_finished(folder: RunFolder) -> bool:
-    """Return whether a run has come to its end."""
-    if not (folder.events.is_file() and folder.metrics.is_file() and folder.report.is_file()):
-        return False
-    last = [event for event in read_events(folder.events) if event["kind"] in ("run_started", "run_finished")]
-    return bool(last) and last[-1].get("status") == "finished"
 
 
 def default_run_name(config: FinetuneConfig) -> str:
@@ -204,10 +215,13 @@ def _run(job: Job, outcomes: list[FoldOutcome] | None = None) -> Run:
         job: Ready to train.
         outcomes: Of all folds, where they are known to be trained; None = train what is not.
     """
-    if job.ranks.is_first:
-        _train_and_publish(job, outcomes)
-    elif outcomes is None:
-        job.train_folds()
+    with going_on_with(job.folder.resume_command):
+        if job.ranks.is_first:
+            _train_and_publish(job, outcomes)
+        elif outcomes is None:
+            job.train_folds()
+    if job.ranks.is_first and job.config.register_name:
+        _register(job, job.config.register_name)
     job.ranks.wait()
     return Run(job.folder)
 
@@ -218,9 +232,18 @@ def _train_and_publish(job: Job, outcomes: list[FoldOutcome] | None) -> None:
         job.announce()
         _take_over_folds(job)
         job.finish(job.train_folds() if outcomes is None else outcomes)
-    if config.register_name:
-        registration = register(folder.path, name=config.register_name, tracking_uri=config.tracking_uri)
-        job.progress.note(registration.screen())
+
+
+def _register(job: Job, name: str) -> None:
+    """Register a finished run; what goes wrong costs nothing but the registration."""
+    config, folder = job.config, job.folder
+    try:
+        made = register(folder.path, name=name, tracking_uri=config.tracking_uri, experiment=config.experiment)
+    except TrackingError as error:
+        command = f"medres register {shlex.quote(str(folder.path))} {shlex.quote(name)}"
+        error.add_advice(f"The run is finished, its report is {folder.report}; it is registered by: {command}")
+        raise
+    job.progress.note(made.screen())
 
 
 def _required(job: Job | None) -> Job:
@@ -241,16 +264,32 @@ def _take_over_folds(job: Job) -> None:
 def _joined(config: FinetuneConfig, progress: Progress, ranks: Ranks) -> Job:
     """Return the run that all jobs of it share: prepared by the first of them, while the others wait."""
     name = require_run_name(str(config.name))
-    path = config.output / name
-    require_writable(config.output)
-    with FileLock(config.output / f".{name}.lock"):
-        folder = RunFolder(path.resolve())
-        if folder.identity.is_file():
-            _, known = read_config(path)
-            _require_same_request(config, known, folder)
-            return reopen_job(folder, known, progress, ranks)
-        begun = folder if folder.config.is_file() else new_run_folder(config.output, name)
-        return prepare_job(config, begun, progress, ranks)
+    path, lock = config.output / name, config.output / f".{name}.lock"
+    with folders_as_found(path), files_as_found(config.survey_memory):
+        with explained_os_errors(config.output, option="--output"):
+            config.output.mkdir(parents=True, exist_ok=True)
+        with FileLock(lock):
+            try:
+                return _prepared_or_joined(config, path, progress, ranks)
+            except MedresError:
+                if not path.is_dir():  # no job has a run to join; who waits for this file sees that it is gone
+                    lock.unlink(missing_ok=True)
+                raise
+
+
+def _prepared_or_joined(config: FinetuneConfig, path: Path, progress: Progress, ranks: Ranks) -> Job:
+    folder = RunFolder(path.resolve())
+    if folder.identity.is_file():
+        _, known = read_config(path)
+        _require_same_request(config, known, folder)
+        return reopen_job(folder, known, progress, ranks)
+    check_request(config)
+    if folder.config.is_file():  # it ended before anything was decided
+        return prepare_job(config, folder, progress, ranks)
+    with folders_as_found(path):
+        begun = new_run_folder(config.output, path.name)
+        with emptied_when_refused(begun.path):
+            return prepare_job(config, begun, progress, ranks)
 
 
 def _require_same_request(config: FinetuneConfig, known: FinetuneConfig, folder: RunFolder) -> None:

@@ -24,6 +24,7 @@ from medres.planning.reading import choose_reading
 from medres.reporting.inspection import Inspection
 from medres.reporting.inspection_page import render_inspection
 from medres.reporting.pages import write_page
+from medres.runs.atomic import require_place
 from medres.runs.host import independent_of_host
 from medres.runs.progress import Progress, Silent
 from medres.workflows.scans import load_table
@@ -69,6 +70,8 @@ def run_inspect(
         OutputError: The page cannot be written.
     """
     progress = progress or Silent()
+    if html is not None:
+        require_place(Path(html), option="--html")
     record = read_record(Path(manifest)) if manifest is not None else None
     table = read_table(config)
     progress.note(f"data: {len(table)} scans from {table.source}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import math
-import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -19,7 +18,7 @@ from lightning_fabric import Fabric
 from medres.config import FinetuneConfig
 from medres.data.table import ScanTable
 from medres.data.wording import first_of
-from medres.errors import ConfigError, MedresError, OutputError, TrainingError
+from medres.errors import ConfigError, OutputError, TrainingError
 from medres.finetuning.cross_validation import Scored, fit_temperatures, score_held_out, score_test
 from medres.finetuning.engine import make_fabric
 from medres.finetuning.feed import Feed
@@ -30,17 +29,16 @@ from medres.finetuning.predictions import write_predictions
 from medres.finetuning.ranks import ALONE, Ranks
 from medres.finetuning.scoring import flat_scores, score_run
 from medres.finetuning.trainer import Trainer
-from medres.models.names import require_arch
 from medres.reporting.report import write_report
-from medres.runs.atomic import atomic_write_json, explained_os_errors, require_writable, sweep_parts
+from medres.runs.atomic import atomic_write_json, explained_os_errors, sweep_parts
 from medres.runs.documents import Document, digest_of
 from medres.runs.events import EventLog, read_events
 from medres.runs.folder import RunFolder
 from medres.runs.progress import Prefixed, Progress
-from medres.tracking.registry import check_names
 from medres.workflows.bundling import write_run_bundle
 from medres.workflows.design import Design, make_design, make_feed, write_design
 from medres.workflows.environment import describe_environment
+from medres.workflows.room import require_room
 from medres.workflows.study import Study, data_event, read_study, write_study
 
 
@@ -161,7 +159,7 @@ class Job:
             names = ", ".join(map(str, missing))
             raise TrainingError(
                 f"{len(missing)} of the {len(folds)} folds of {path} are not trained yet: {names}.",
-                fix=f"Train them: medres finetune --resume {path}, or --fold K as a job of its own each.",
+                fix=f"Train them: {self.folder.resume_command}, or --fold K as a job of its own each.",
             )
         trainers = [self._fold_trainer(self.log, fold.index, "") for fold in folds]
         # nothing is left to train: they are read, and checked
@@ -224,7 +222,7 @@ class Job:
 
 
 def prepare_job(config: FinetuneConfig, folder: RunFolder, progress: Progress, ranks: Ranks = ALONE) -> Job:
-    """Read, check, plan and prepare a new run; a refusal leaves no half-made run behind, an interruption does.
+    """Read, check, plan and prepare a new run; what a refusal leaves behind is for the caller to take away.
 
     Args:
         config: What was asked for.
@@ -233,22 +231,14 @@ def prepare_job(config: FinetuneConfig, folder: RunFolder, progress: Progress, r
         ranks: Processes that will work on it; rank 0 prepares.
 
     Raises:
-        MedresError: What was asked for cannot be done; the folder is removed again.
+        MedresError: What was asked for cannot be done.
     """
-    try:
-        require_arch(config.arch)
-        if config.register_name:
-            check_names(config.register_name)
-        config.located().write_yaml(folder.config, header="What was asked for; plan.yaml says what was decided.")
-        require_writable(config.cache_folder)
-        study = read_study(config, progress)
-        write_study(study, folder)
-        design = make_design(config, study, folder, progress)
-        write_design(design, folder)
-        job = _ready(config, folder, study, design, progress, ranks)
-    except MedresError:
-        shutil.rmtree(folder.path, ignore_errors=True)
-        raise
+    config.located().write_yaml(folder.config, header="What was asked for; plan.yaml says what was decided.")
+    study = read_study(config, progress)
+    write_study(study, folder)
+    design = make_design(config, study, folder, progress)
+    write_design(design, folder)
+    job = _ready(config, folder, study, design, progress, ranks)
     environment = describe_environment(design.device)
     RunIdentity(settings=job.identity, folds=job.fold_indices, environment=environment).write_json(folder.identity)
     return job
@@ -330,6 +320,7 @@ def _ready(
     config: FinetuneConfig, folder: RunFolder, study: Study, design: Design, progress: Progress, ranks: Ranks
 ) -> Job:
     _require_shares(study, design, ranks)
+    require_room(config, folder, study, design)
     feed = make_feed(config, study, design, progress)
     # the images are in the cache now: free their memory before training
     study = replace(study, survey=replace(study.survey, images={}))

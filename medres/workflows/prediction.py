@@ -14,7 +14,7 @@ from medres.data.wording import counted
 from medres.deployment.predictions import Predictions
 from medres.deployment.predictor import Predictor
 from medres.errors import DataError
-from medres.runs.atomic import require_writable
+from medres.runs.atomic import require_place
 from medres.runs.host import independent_of_host
 from medres.runs.progress import Progress, Silent
 
@@ -95,7 +95,7 @@ def run_predict(
     Raises:
         DataError: Scans could not be predicted; the others are in the file.
     """
-    require_writable(out.resolve().parent)
+    require_place(out, option="-o")
     predictor = load_predictor(model, member=member, device=device, tracking_uri=tracking_uri, output=output)
     predictions = predictor.predict(scans, progress=progress)
     predictions.to_csv(out)

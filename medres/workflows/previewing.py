@@ -16,7 +16,7 @@ from medres.data.checks.about import place_of
 from medres.data.image import ScanImage
 from medres.data.sample import read_sample
 from medres.data.thumbnails import thumbnail
-from medres.errors import ConfigError, OutputError
+from medres.errors import ConfigError
 from medres.finetuning.feed import Feed, Rows
 from medres.models.names import require_arch
 from medres.planning.choice import times
@@ -26,7 +26,7 @@ from medres.reporting.input_pictures import Shown, shown_as
 from medres.reporting.pages import write_page
 from medres.reporting.preview import Preview, PreviewedScan, View
 from medres.reporting.preview_page import render_preview
-from medres.runs.atomic import require_writable
+from medres.runs.atomic import require_place
 from medres.runs.folder import RunFolder
 from medres.runs.host import independent_of_host
 from medres.runs.progress import Progress, Silent
@@ -64,18 +64,11 @@ def run_preview(config: PreviewConfig, *, html: str | Path | None = None, progre
     progress = progress or Silent()
     require_arch(config.arch)
     if html is not None:
-        _require_place(Path(html).absolute())
+        require_place(Path(html), option="--html")
     with tempfile.TemporaryDirectory(prefix="medres-preview-") as kept:
         folder = RunFolder(Path(kept) / "run")
         made = _make_preview(_working(config, Path(kept)), folder, progress)
     return made if html is None else replace(made, page=write_page(Path(html), render_preview(made)))
-
-
-def _require_place(page: Path) -> None:
-    """Refuse a page that cannot be written before anything is read; no folder is made before it is needed."""
-    if page.is_dir():
-        raise OutputError(f"{page} is a folder.", fix="Give the name of a file: --html preview.html.")
-    require_writable(next(folder for folder in page.parents if folder.exists()))
 
 
 def _working(config: PreviewConfig, kept: Path) -> PreviewConfig:
@@ -99,7 +92,6 @@ def _plan_file(plan: Path | None) -> Path | None:
 
 
 def _make_preview(config: PreviewConfig, folder: RunFolder, progress: Progress) -> Preview:
-    require_writable(folder.path)
     study = read_study(config, progress)
     design = make_design(config, study, folder, Silent())  # its notes name a file that will be gone
     progress.note(f"plan: {design.plan.dims:g}D {design.plan.modality}, weights: {design.weights_source}")

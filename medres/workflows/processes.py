@@ -52,7 +52,7 @@ def _connected(world: World) -> Iterator[None]:
         if code is not None:
             raise SystemExit(code) from None
         if _is_lost_connection(error):
-            raise _lost(world) from error
+            raise _lost(world, error) from error
         raise
     alarm.end()
     dist.destroy_process_group()
@@ -109,8 +109,9 @@ def _is_lost_connection(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(word in str(error).lower() for word in words)
 
 
-def _lost(world: World) -> TrainingError:
+def _lost(world: World, error: BaseException) -> TrainingError:
+    command = (getattr(error, "__notes__", None) or ["medres finetune --resume RUN"])[-1]
     return TrainingError(
         f"One of the {world.size} processes has ended without a message: it was killed, or its node is gone.",
-        fix="Look for the reason in the system's log (out of memory, time limit), then go on with --resume.",
+        fix=f"Look for the reason in the system's log (out of memory, time limit), then go on with: {command}",
     )

@@ -25,6 +25,7 @@ from medres.runs.documents import digest_of
 from medres.runs.folder import RunFolder
 from medres.runs.progress import Progress
 from medres.runs.pseudonyms import Pseudonyms, write_mapping
+from medres.workflows.preflight import check_table
 from medres.workflows.scans import load_table
 
 #: Sources that are named after their kind; a label table is named after its file, and file names stay here.
@@ -56,11 +57,12 @@ def read_study(config: FinetuneConfig, progress: Progress) -> Study:
     """Read the labels, then every scan once, and divide the scans into folds."""
     table = load_table(config)
     _say_what_was_understood(table, progress)
+    check_table(config, table)
     if not config.exclude_findings and not any(finding.severity == "error" for finding in table.findings):
         make_folds(table, num_folds=config.folds, seed=config.seed)  # refuse what cannot be divided before reading it
     reading = _reading(config, table, progress)
     survey = survey_scans(
-        table, progress=progress, rules=reading.value, remember=config.cache_folder / "survey.json",
+        table, progress=progress, rules=reading.value, remember=config.survey_memory,
         exclude=config.exclude_findings, group_near=config.near_duplicates == "group",
     )  # fmt: skip
     folding = make_folds(survey.table, num_folds=config.folds, seed=config.seed)

@@ -205,7 +205,7 @@ def test_flipped_bits_are_never_handed_out(tmp_path: Path, noticed_late: bool) -
     content[5] ^= 4
     segment.write_bytes(content)
     reader = cache if noticed_late else open_cache(tmp_path)
-    with pytest.raises(OutputError, match=r"segment-1\.bin is damaged.*run the same command again"):
+    with pytest.raises(OutputError, match=r"segment-1\.bin is damaged.*prepared anew the next time"):
         reader.read(["scan 1", "scan 0"])
     healed = open_cache(tmp_path)
     assert healed.missing(["scan 0", "scan 1"]) == ["scan 0"]

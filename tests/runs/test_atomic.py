@@ -19,6 +19,7 @@ from medres.runs.atomic import (
     atomic_write_json,
     atomic_write_text,
     explained_os_errors,
+    require_place,
     require_writable,
     sweep_parts,
 )
@@ -61,8 +62,12 @@ def test_nan_is_refused_in_json_and_nothing_is_written(tmp_path: Path) -> None:
     ],
 )
 def test_the_systems_refusals_name_the_path_and_the_way_out(number: int, words: str) -> None:
-    with pytest.raises(OutputError, match=rf"/data/out.*{words}.*--output"), explained_os_errors(Path("/data/out")):
+    told = pytest.raises(OutputError, match=rf"/data/out.*{words}.* with --output\.")
+    with told, explained_os_errors(Path("/data/out"), option="--output"):
         raise OSError(number, os.strerror(number))
+    with pytest.raises(OutputError, match=words) as inside, explained_os_errors(Path("/data/out")):
+        raise OSError(number, os.strerror(number))
+    assert "--" not in str(inside.value)  # where no option names the place, none is advised
 
 
 def test_other_os_errors_are_not_disguised() -> None:
@@ -122,3 +127,26 @@ def test_where_no_file_can_be(folder: str) -> None:
 def test_a_missing_file_inside_the_block_is_not_disguised(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError), atomic_write(tmp_path / "copy.txt"):
         (tmp_path / "absent.txt").read_bytes()
+
+
+def test_a_place_is_proved_without_making_anything(tmp_path: Path) -> None:
+    require_writable(tmp_path / "runs" / "deeper")
+    require_place(tmp_path / "pages" / "inspect.html")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("file/inspect.html", "stands where the folder"), ("file/a/b.html", "not a folder"),
+        ("folder", "a folder stands where the file"), ("link/page.html", "stands where the folder"),
+        ("x" * 300, "too long"), (f"{'x' * 300}/page.html", "too long"),
+    ],
+)  # fmt: skip
+def test_places_that_cannot_be_written_are_refused_with_their_option(tmp_path: Path, path: str, words: str) -> None:
+    (tmp_path / "file").write_text("in the way")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "gone")
+    with pytest.raises(OutputError, match=words) as refused:
+        require_place(tmp_path / path, option="--html")
+    assert "with --html" in refused.value.fix

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from medres.errors import OutputError
-from medres.runs.folder import new_run_folder, unused_run_name
+from medres.runs.folder import new_run_folder, require_new_run, unused_run_name
 from medres.runs.pseudonyms import write_mapping
 
 
@@ -56,3 +56,28 @@ def test_runs_that_begin_in_the_same_second_have_names_of_their_own(tmp_path: Pa
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="a file stands"):
         unused_run_name(tmp_path / "file", "net")
+
+
+def test_a_run_that_is_not_finished_says_how_it_goes_on(tmp_path: Path) -> None:
+    folder = new_run_folder(tmp_path / "my runs", "first")
+    folder.config.write_text("seed: 0")
+    with pytest.raises(OutputError, match="not finished") as refused:
+        new_run_folder(tmp_path / "my runs", "first")
+    assert f"medres finetune --resume '{folder.path}'." in refused.value.fix  # the shell takes it as one word
+    for path in (folder.metrics, folder.report):
+        path.write_text("{}")
+    folder.event_log().append("run_finished", status="finished")
+    with pytest.raises(OutputError, match="already holds a run") as refused:
+        new_run_folder(tmp_path / "my runs", "first")
+    assert "--resume" not in refused.value.fix
+
+
+def test_a_start_that_was_killed_before_it_wrote_anything_is_no_run(tmp_path: Path) -> None:
+    (tmp_path / "first").mkdir()
+    (tmp_path / "first" / ".lock").touch()
+    assert new_run_folder(tmp_path, "first").path.is_dir()
+
+
+def test_asking_whether_a_run_can_begin_makes_nothing(tmp_path: Path) -> None:
+    require_new_run(tmp_path / "runs", "first")
+    assert list(tmp_path.iterdir()) == []

@@ -126,7 +126,7 @@ def _refuse_unfinished(folder: RunFolder) -> NoReturn:
     if folder.config.is_file():
         raise OutputError(
             f"{folder.path} holds a run that is not finished: metrics.json is missing.",
-            fix="Let it finish, or leave it out.",
+            fix=f"Finish it with: {folder.resume_command}, or leave it out.",
         )
     inside = sorted(path.parent.name for path in folder.path.glob("*/metrics.json"))
     fix = "Give folders of finished runs, such as runs/NAME."
