@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,6 +82,7 @@ def write_bundle(
     weights_source: str = "none",
     weights_sha256: str = "",
     trained_before: Sequence[SaltedHashes] = (),
+    members_without_learning: Mapping[int, tuple[str, ...]] | None = None,
     card: str = "",
 ) -> BundleManifest:
     """Write a bundle, whole or not at all; one that is there already is replaced.
@@ -99,6 +100,7 @@ def write_bundle(
         weights_source: Where the networks started.
         weights_sha256: Of those weights.
         trained_before: What those weights were trained on, where they are of another run.
+        members_without_learning: By fold, the signs that a member learned nothing.
         card: Text of the model card, Markdown.
 
     Raises:
@@ -120,6 +122,7 @@ def write_bundle(
             members=written, operating_point=operating_point, tta=tta,
             num_training_scans=fingerprint.num_scans, modality=fingerprint.modality,
             weights_source=weights_source, weights_sha256=weights_sha256,
+            members_without_learning=dict(members_without_learning or {}),
             files={path.name: sha256_of(path) for path in sorted(temporary.iterdir())},
         ).signed()  # fmt: skip
         manifest.write_json(temporary / MANIFEST)

@@ -73,6 +73,7 @@ class BundleManifest(Document):
         modality: What they look like.
         weights_source: Where the networks started: ``none``, a file's name, a timm tag.
         weights_sha256: Of those weights; empty without.
+        members_without_learning: By fold, the signs that a member learned nothing (`medres.evaluation.training_fit`).
         files: SHA-256 of every other file.
         seal: SHA-256 of this document without this field.
     """
@@ -93,6 +94,7 @@ class BundleManifest(Document):
     modality: str
     weights_source: str
     weights_sha256: str
+    members_without_learning: Mapping[int, tuple[str, ...]] = pydantic.Field(default_factory=dict)
     files: Mapping[FileName, Sha256]
     seal: str = ""
 
@@ -121,10 +123,11 @@ class BundleManifest(Document):
     def content_digest(self) -> str:
         """Return the SHA-256 of everything but the seal.
 
-        No test-time augmentation counts as no word about it: bundles from before it keep their seal.
+        An empty word about what came later counts as none, so that bundles from before it keep their seal.
         """
-        silent = {"seal"} if self.tta else {"seal", "tta"}
-        return digest_of({key: value for key, value in self.to_mapping().items() if key not in silent})
+        later = {"tta", "members_without_learning"}
+        said = {key: value for key, value in self.to_mapping().items() if value or key not in later}
+        return digest_of({key: value for key, value in said.items() if key != "seal"})
 
     def _operating_points(self) -> list[OperatingPoint]:
         return [self.operating_point, *(member.operating_point for member in self.members)]

@@ -14,6 +14,7 @@ from medres.data.folds import Fold, make_folds
 from medres.data.table import ScanTable
 from medres.errors import DataError
 from medres.evaluation.operating_point import OperatingPoint
+from medres.evaluation.training_fit import TrainingFit
 from medres.finetuning.features import pooled_features
 from medres.finetuning.feed import Rows
 from medres.finetuning.fold_checkpoint import FoldCheckpoint
@@ -33,6 +34,8 @@ from medres.runs.atomic import atomic_write
 from medres.runs.documents import digest_of
 
 MAX_INNER_FOLDS = 5
+#: Training scans that a trained network is asked about: enough to tell it from one that learned nothing.
+MAX_FIT_SCANS = 200
 CHECKPOINT_FILE = "last.ckpt"
 
 
@@ -82,7 +85,8 @@ class FoldTrainer:
         rows = {"train": fold.train, "val": fold.val, "held_out": fold.held_out, "test": self.test}
         keys = {part: [self.trainer.feed.keys[row] for row in of] for part, of in rows.items()}
         labels = [self.table.scans[row].label for row in (*fold.train, *fold.val)]
-        return digest_of({"run": self.identity, "fold": fold.index, "keys": keys, "labels": labels})
+        # "outcome": what is written down of a fold; one of an older medres lacks the fit to its training scans
+        return digest_of({"run": self.identity, "fold": fold.index, "keys": keys, "labels": labels, "outcome": 2})
 
     def _trained(self, fold: Fold, folder: Path) -> FoldOutcome:
         samples = self._samples(fold)
@@ -94,7 +98,8 @@ class FoldTrainer:
             fold=fold, weights_file=weights_file, offset=samples.offset,
             operating_point=self._operating_point(fold),
             held_out_logits=self._logits(model, fold.held_out), val_logits=self._logits(model, fold.val),
-            test_logits=self._logits(model, self.test), seconds=place.seconds,
+            test_logits=self._logits(model, self.test), training_fit=self._training_fit(model, samples),
+            seconds=place.seconds,
         )  # fmt: skip
         if ranks.is_first:
             write_weights(model, weights_file)
@@ -184,6 +189,13 @@ class FoldTrainer:
         # of all training scans, also those that early stopping watches: folds.csv tells the same
         counts = np.bincount(self.table.class_indices[fold.train], minlength=len(self.table.classes))
         return OperatingPoint(priors=tuple(float(count) for count in counts / counts.sum()))
+
+    def _training_fit(self, model: ClassificationModel, samples: TrainingSamples) -> TrainingFit:
+        """Return how well the network answers scans that it was trained on, as they are."""
+        order = np.random.default_rng(self.seed).permutation(len(samples.rows))
+        asked = np.sort(order[:MAX_FIT_SCANS])
+        logits = self._logits(model, samples.rows[asked]) - samples.offset
+        return TrainingFit.of(logits, samples.class_indices[asked])
 
     def _logits(self, model: ClassificationModel, rows: Rows) -> Logits:
         feed, ranks = self.trainer.feed, self.trainer.ranks

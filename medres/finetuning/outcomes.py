@@ -12,6 +12,7 @@ import torch
 from medres.data.folds import Fold
 from medres.errors import StoppedError, TrainingError
 from medres.evaluation.operating_point import OperatingPoint
+from medres.evaluation.training_fit import TrainingFit
 from medres.finetuning.checkpoints import Checkpoint
 from medres.runs.documents import sha256_of
 
@@ -36,6 +37,7 @@ class FoldOutcome:
         held_out_logits: ``(len(fold.held_out), K)``, as the network gives them.
         val_logits: ``(len(fold.val), K)``.
         test_logits: Of the scans that the ensemble is scored on.
+        training_fit: How well it answers scans that it was trained on.
         seconds: Time taken, interruptions left out.
     """
 
@@ -46,6 +48,7 @@ class FoldOutcome:
     held_out_logits: Logits
     val_logits: Logits
     test_logits: Logits
+    training_fit: TrainingFit
     seconds: float
 
 
@@ -62,6 +65,7 @@ def write_outcome(outcome: FoldOutcome, *, identity: str) -> None:
     facts = {
         "weights_sha256": sha256_of(outcome.weights_file), "seconds": outcome.seconds,
         "offset": outcome.offset.tolist(), "priors": list(outcome.operating_point.priors),
+        "training_fit": outcome.training_fit.to_mapping(),
     }  # fmt: skip
     tensors = {name: torch.from_numpy(np.ascontiguousarray(getattr(outcome, name))) for name in _LOGITS}
     Checkpoint(identity=identity, facts=facts, tensors=tensors).write(outcome.weights_file.parent / OUTCOME_FILE)
@@ -87,7 +91,8 @@ def read_outcome(fold: Fold, folder: Path, *, identity: str) -> FoldOutcome | No
     logits = {name: kept.tensors[name].numpy() for name in _LOGITS}
     return FoldOutcome(
         fold=fold, weights_file=weights_file, offset=np.array(kept.facts["offset"]), seconds=kept.facts["seconds"],
-        operating_point=OperatingPoint(priors=tuple(kept.facts["priors"])), **logits,
+        operating_point=OperatingPoint(priors=tuple(kept.facts["priors"])),
+        training_fit=TrainingFit.from_mapping(kept.facts["training_fit"]), **logits,
     )  # fmt: skip
 
 

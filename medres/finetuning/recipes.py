@@ -14,6 +14,7 @@ Any other list of stages can be written down in YAML and given by its file's nam
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -26,9 +27,14 @@ from medres.runs.documents import Document, read_yaml
 
 RecipeName = Literal["auto", "linear-probe", "lp-ft", "gradual", "partial", "full"]
 
-#: Learning rate of the last stage when pretrained weights are fine-tuned, and when random ones are trained (AdamW).
+#: Learning rate of the last stage when pretrained weights are fine-tuned (AdamW).
 FINE_TUNE_LR = 3e-4
+#: The same when random weights are trained, in batches of `FROM_SCRATCH_BATCH`; see `from_scratch_lr` for other ones.
 FROM_SCRATCH_LR = 1e-3
+FROM_SCRATCH_BATCH = 64
+#: Fewest steps in which random weights are trained, unless ``--epochs`` says otherwise. 180 steps (48 scans in batches
+#: of 4) left members that answered every scan alike (docs/decisions/0030).
+FROM_SCRATCH_STEPS = 300
 #: The stem of a pretrained net learns at 0.75 ** 5, about a quarter, of the head's rate.
 LAYER_DECAY = 0.75
 #: Augmented views of a scan whose frozen activations are kept: below a frozen part, four views in turn are as good as a
@@ -57,14 +63,33 @@ def choose_recipe(name: RecipeName, *, pretrained: bool) -> tuple[RecipeName, st
     return "full", "random weights: a frozen random network is no start, so all layers are trained at once"
 
 
-def build_recipe(name: RecipeName, *, epochs: int) -> tuple[Stage, ...]:
+def build_recipe(name: RecipeName, *, epochs: int, batch_size: int = FROM_SCRATCH_BATCH) -> tuple[Stage, ...]:
     """Return the stages of a recipe, with ``epochs`` fine-tuning epochs in all.
+
+    Args:
+        name: Not ``auto``.
+        epochs: Of all stages that are trained by gradient descent together.
+        batch_size: Scans a step: the rate of random weights follows it (`from_scratch_lr`).
 
     Example:
         >>> [stage.train_from for stage in build_recipe("lp-ft", epochs=15)]
         ['head', 'stem']
     """
-    return _RECIPES[name](epochs)
+    return _full(epochs, batch_size) if name == "full" else _RECIPES[name](epochs)
+
+
+def from_scratch_lr(batch_size: int) -> float:
+    """Return the learning rate of random weights: `FROM_SCRATCH_LR` times the root of the batch's share of 64.
+
+    AdamW divides the gradient by its own size, so that a step is as long for a noisy gradient as for a clear one. The
+    noise falls with the root of the batch: steps of the same rate carry batches of 4 four times as far at random
+    (square-root scaling: Malladi et al., NeurIPS 2022).
+
+    Example:
+        >>> from_scratch_lr(64), from_scratch_lr(4)
+        (0.001, 0.00025)
+    """
+    return FROM_SCRATCH_LR * math.sqrt(batch_size / FROM_SCRATCH_BATCH)
 
 
 class _RecipeFile(Document):
@@ -112,9 +137,27 @@ def describe_recipe(stages: Sequence[Stage]) -> str:
     return ", ".join(f"{stage.train_from} {word}" for stage, word in zip(stages, words, strict=True))
 
 
-def default_epochs(device: str) -> int:
-    """Return the number of fine-tuning epochs for a kind of device (``cpu``, ``cuda``, ``mps``)."""
-    return DEFAULT_EPOCHS.get(device, DEFAULT_EPOCHS["cpu"])
+def default_epochs(device: str, *, recipe: RecipeName, num_scans: int, batch_size: int) -> int:
+    """Return the number of fine-tuning epochs where none was asked for.
+
+    Random weights have everything to learn, whatever the number of scans: `FROM_SCRATCH_STEPS` at least.
+
+    Args:
+        device: Kind of device: ``cpu``, ``cuda`` or ``mps``.
+        recipe: Not ``auto``; ``full`` trains random weights.
+        num_scans: Training scans of the smallest fold.
+        batch_size: Scans a step.
+
+    Example:
+        >>> default_epochs("cpu", recipe="full", num_scans=48, batch_size=4)
+        25
+        >>> default_epochs("cpu", recipe="lp-ft", num_scans=48, batch_size=4)
+        15
+    """
+    epochs = DEFAULT_EPOCHS.get(device, DEFAULT_EPOCHS["cpu"])
+    if recipe != "full":
+        return epochs
+    return max(epochs, math.ceil(FROM_SCRATCH_STEPS / math.ceil(num_scans / batch_size)))
 
 
 def _solved_head() -> Stage:
@@ -153,11 +196,11 @@ def _thawed(train_from: _Part, epochs: int, *, name: str | None = None) -> Stage
     )
 
 
-def _full(epochs: int) -> tuple[Stage, ...]:
+def _full(epochs: int, batch_size: int) -> tuple[Stage, ...]:
     return (
         Stage(
-            name="full", train_from="stem", epochs=epochs, lr=FROM_SCRATCH_LR, warmup_epochs=_warmup(epochs),
-            norm_statistics="update",
+            name="full", train_from="stem", epochs=epochs, lr=from_scratch_lr(batch_size),
+            warmup_epochs=_warmup(epochs), norm_statistics="update",
         ),
     )  # fmt: skip
 
@@ -171,5 +214,4 @@ _RECIPES: dict[str, Callable[[int], tuple[Stage, ...]]] = {
     "lp-ft": _lp_ft,
     "gradual": _gradual,
     "partial": _partial,
-    "full": _full,
 }

@@ -10,6 +10,7 @@ import numpy as np
 from medres.data.folds import Folding, patient_groups
 from medres.data.table import ScanTable
 from medres.evaluation.evaluate import evaluate_predictions
+from medres.evaluation.training_fit import signs_of_no_learning
 from medres.finetuning.cross_validation import Scored
 from medres.finetuning.outcomes import FoldOutcome
 
@@ -56,6 +57,15 @@ def main_block(metrics: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     return name, metrics[name]
 
 
+def members_without_learning(metrics: dict[str, Any]) -> dict[int, tuple[str, ...]]:
+    """Return the folds whose member learned nothing, each with the signs of it.
+
+    Args:
+        metrics: The document ``metrics.json``.
+    """
+    return {fold["fold"]: tuple(fold["no_learning"]) for fold in metrics["folds"] if fold.get("no_learning")}
+
+
 def flat_scores(metrics: dict[str, Any]) -> dict[str, float]:
     """Return every score that has a value as ``pooled/auroc``, ``pooled/auroc_low``, ..., for tracking."""
     flat: dict[str, float] = {}
@@ -73,6 +83,10 @@ def _fold(table: ScanTable, outcome: FoldOutcome, temperature: float, part: Scor
         "logit_offset": [float(value) for value in outcome.offset],
         "num_train_scans": len(outcome.fold.train),
         "seconds": round(outcome.seconds, 1),
+        "training_fit": outcome.training_fit.to_mapping(),
+        "no_learning": signs_of_no_learning(
+            outcome.training_fit, temperature=temperature, probabilities=part.probabilities
+        ),
         **_block(table, [part], seed=seed, num_resamples=FOLD_RESAMPLES),
     }
 

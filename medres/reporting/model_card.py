@@ -11,7 +11,16 @@ from typing import Any
 
 from medres.finetuning.scoring import main_block
 from medres.planning.plan import Plan
-from medres.reporting.wording import SCORE_NAMES, brief, interval_text, limits, main_title, plan_rows, score_title
+from medres.reporting.wording import (
+    SCORE_NAMES,
+    brief,
+    interval_text,
+    limits,
+    main_title,
+    no_learning_lines,
+    plan_rows,
+    score_title,
+)
 
 _NOT_A_DEVICE = (
     "**Not a medical device.** For research. It has not been cleared by any authority and must not decide about the "
@@ -64,6 +73,7 @@ def _model_lines(metrics: dict[str, Any], plan: Plan, arch: str, started: str) -
         f"- Members: {members}; the answer is the mean of their calibrated probabilities",
         "- `predicted` is the most probable class; `decision` the class that is most probable against its "
         "prevalence in training",
+        *(f"- {_plain(line)}" for line in no_learning_lines(metrics)),
     ]
 
 

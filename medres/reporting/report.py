@@ -95,6 +95,7 @@ def _scores(metrics: dict[str, Any]) -> dict[str, Any]:
         "fold_columns": _FOLD_COLUMNS,
         "fold_scores": [fold["scores"][key] for fold in metrics["folds"] for key in _FOLD_COLUMNS],
         "limits": wording.limits(metrics),
+        "no_learning": wording.no_learning_lines(metrics),
     }
 
 

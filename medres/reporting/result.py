@@ -13,9 +13,10 @@ from rich.text import Text
 
 from medres.deployment.predictor import Predictor
 from medres.errors import OutputError
-from medres.finetuning.scoring import main_block
+from medres.finetuning.scoring import main_block, members_without_learning
 from medres.planning.plan import Plan
 from medres.reporting.tables import confusion_table, per_class_table, result_table
+from medres.reporting.wording import no_learning_lines
 from medres.runs.folder import RunFolder
 
 
@@ -92,6 +93,7 @@ class Run:
             "per_class": block["per_class"],
             "confusion": block["tables"]["confusion"],
             "test": (self.metrics["test"] or {}).get("scores"),
+            "members_without_learning": members_without_learning(self.metrics),
         }
 
     def screen(self) -> RenderableType:
@@ -101,7 +103,9 @@ class Run:
             ("model   ", "dim"), str(self.folder.model), "\n",
             ("predict ", "dim"), f"medres predict {self.path} SCANS -o predictions.csv",
         )  # fmt: skip
-        return Group(result_table(self.metrics), per_class_table(self.metrics), confusion_table(self.metrics), places)
+        warnings = [Text(line, style="yellow") for line in no_learning_lines(self.metrics)]
+        tables = (result_table(self.metrics), per_class_table(self.metrics), confusion_table(self.metrics))
+        return Group(*tables, *warnings, places)
 
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r})"

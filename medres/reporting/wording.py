@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from medres.data.wording import range_text
-from medres.finetuning.scoring import main_block
+from medres.data.wording import counted, range_text
+from medres.finetuning.scoring import main_block, members_without_learning
 from medres.planning.plan import Plan
 from medres.runs.documents import Document
 
@@ -81,6 +81,23 @@ def value_with_interval(score: dict[str, Any], *, digits: int = 2) -> str:
 def reasons(scores: Iterable[dict[str, Any]]) -> list[str]:
     """Return why some of the scores have no value or no interval, each reason once."""
     return list(dict.fromkeys(score["reason"] for score in scores if score.get("reason")))
+
+
+def no_learning_lines(metrics: dict[str, Any]) -> list[str]:
+    """Return which members learned nothing, why that is said, and what to do; nothing where all learned."""
+    named = members_without_learning(metrics)
+    if not named:
+        return []
+    one = len(named) == 1
+    number = f"{len(named)} of {counted(len(metrics['folds']), 'member')}"
+    return [
+        f"{number} learned nothing: {', '.join(map(str, named))}. {'It is' if one else 'They are'} scored, and part of "
+        "the model, all the same.",
+        *(f"Member {fold}: {'; '.join(signs)}." for fold, signs in named.items()),
+        "What helps: pretrained weights; more epochs (--epochs); a smaller rate (--set optimisation.lr_factor=0.3); "
+        "larger inputs or a region of interest, where what matters is small. If nothing does, the scans may not tell "
+        "the classes apart.",
+    ]
 
 
 def plan_rows(plan: Plan) -> list[tuple[str, str, str]]:

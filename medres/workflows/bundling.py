@@ -9,6 +9,7 @@ from medres.deployment.bundle import write_bundle
 from medres.deployment.members import TrainedMember
 from medres.finetuning.cross_validation import ensemble_operating_point
 from medres.finetuning.outcomes import FoldOutcome
+from medres.finetuning.scoring import members_without_learning
 from medres.reporting.model_card import model_card
 from medres.runs.folder import RunFolder
 from medres.workflows.design import Design
@@ -34,6 +35,7 @@ def write_run_bundle(
         weights_source=design.weights_source,
         weights_sha256=weights.sha256 if weights else "",
         trained_before=design.trained_before,
+        members_without_learning=members_without_learning(metrics),
         card=model_card(
             metrics,
             design.plan,

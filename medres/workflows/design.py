@@ -102,7 +102,8 @@ def make_design(config: FinetuneConfig, study: Study, folder: RunFolder, progres
     if given:
         check_plan(given, fingerprint=study.fingerprint, backbone=backbone)
     plan = given or _make_plan(config, study, backbone, device, arch_dims)
-    recipe, why, stages = _choose_stages(config, device, pretrained=weights is not None)
+    num_scans = min(len(fold.train) for fold in study.folding.folds)
+    recipe, why, stages = _choose_stages(config, device, plan, num_scans=num_scans, pretrained=weights is not None)
     _check_optimisation(config, plan, stages, device)
     progress.note(_summary(plan, folder))
     loading = _loading(config, plan, weights)
@@ -122,14 +123,23 @@ def write_design(design: Design, folder: RunFolder) -> None:
 
 
 def _choose_stages(
-    config: FinetuneConfig, device: torch.device, *, pretrained: bool
+    config: FinetuneConfig, device: torch.device, plan: Plan, *, num_scans: int, pretrained: bool
 ) -> tuple[str, str, tuple[Stage, ...]]:
-    """Return the recipe's name, the reason for it and its stages."""
+    """Return the recipe's name, the reason for it and its stages.
+
+    Args:
+        config: What was asked for.
+        device: Where it is trained.
+        plan: Says the scans of a step.
+        num_scans: Training scans of the smallest fold.
+        pretrained: Whether the network begins with weights.
+    """
     if not isinstance(config.recipe, str):
         return "custom", describe_recipe(config.recipe), config.recipe
     recipe, why = choose_recipe(config.recipe, pretrained=pretrained)
-    epochs = default_epochs(device.type) if config.epochs is None else config.epochs
-    stages = build_recipe(recipe, epochs=epochs)
+    usual = default_epochs(device.type, recipe=recipe, num_scans=num_scans, batch_size=plan.batch_size)
+    epochs = usual if config.epochs is None else config.epochs
+    stages = build_recipe(recipe, epochs=epochs, batch_size=plan.batch_size)
     if config.epochs and all(stage.solver == "lbfgs" for stage in stages):
         why += "; its head is solved, not trained in epochs: --epochs changes nothing"
     return recipe, why, stages

@@ -109,12 +109,23 @@ def test_every_single_byte_of_the_manifest_counts(bundle: Path) -> None:
     assert not [entry for entry in accepted if not {chr(entry[1]), chr(entry[2])} <= set(" \t\n\r")], accepted
 
 
-def test_a_bundle_from_before_test_time_augmentation_keeps_its_seal(bundle: Path) -> None:
+def test_a_bundle_from_before_what_came_later_keeps_its_seal(bundle: Path) -> None:
     path = bundle / "bundle.json"
     values = json.loads(path.read_text())
     assert values.pop("tta") == 0
+    assert values.pop("members_without_learning") == {}
     path.write_text(json.dumps(values))
     assert load_bundle(bundle).manifest.tta == 0
+
+
+def test_members_that_learned_nothing_are_under_the_seal(bundle: Path) -> None:
+    values = json.loads((bundle / "bundle.json").read_text())
+    told = {**values, "members_without_learning": {"0": ["its log-loss is that of the prevalence"]}}
+    (bundle / "bundle.json").write_text(json.dumps(told))
+    with pytest.raises(BundleError, match="was changed after it was written"):
+        load_bundle(bundle)
+    rewrite_manifest(bundle, members_without_learning={0: ("its log-loss is that of the prevalence",)})
+    assert list(load_bundle(bundle).manifest.members_without_learning) == [0]
 
 
 def test_other_views_than_those_of_the_evaluation_fail_the_golden_case(bundle: Path) -> None:

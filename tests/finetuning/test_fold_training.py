@@ -10,14 +10,16 @@ import pytest
 import torch
 
 from medres.data.folds import Folding, make_folds
+from medres.evaluation.training_fit import signs_of_no_learning
 from medres.finetuning.cross_validation import fit_temperatures, score_held_out, score_test
 from medres.finetuning.features import pooled_features
 from medres.finetuning.fold_training import FoldTrainer, inner_splits
 from medres.finetuning.freezing import freeze_to
 from medres.finetuning.optimisation import Optimisation
-from medres.finetuning.outcomes import FoldOutcome
+from medres.finetuning.outcomes import FoldOutcome, read_outcome
 from medres.finetuning.recipes import RecipeName, build_recipe
 from medres.finetuning.trainer import Trainer
+from medres.models.classifier import ClassificationModel
 from medres.runs.progress import Silent
 from tests.finetuning.conftest import Cohort, assert_same_logits, make_cohort
 
@@ -165,3 +167,26 @@ def test_a_linear_probe_runs_the_frozen_network_once_and_says_what_the_whole_net
     outcome = trainer.train(_folding(cohort).folds[0], tmp_path / "fold_0")
     logits = cohort.logits_of(outcome.weights_file, outcome.fold.held_out)
     assert_same_logits(outcome.held_out_logits, logits)
+
+
+def test_a_network_that_learns_nothing_is_told_from_one_that_learns(cohort: Cohort, tmp_path: Path) -> None:
+    fold = _folding(cohort).folds[0]
+    solved = _fold_trainer(cohort, "linear-probe").train(fold, tmp_path / "solved")
+    assert solved.training_fit.is_better_than_prior
+    assert solved.training_fit.num_scans == len(fold.train)
+    trainer = _fold_trainer(cohort, "full", epochs=1)
+    still = replace(trainer.trainer, optimisation=Optimisation(lr_factor=1e-12))
+
+    def blind() -> ClassificationModel:
+        model = cohort.make_model()
+        torch.nn.init.zeros_(model.head.weight)
+        torch.nn.init.zeros_(model.head.bias)
+        return model
+
+    dead = replace(trainer, trainer=still, make_model=blind).train(fold, tmp_path / "dead")
+    assert not dead.training_fit.is_better_than_prior
+    assert read_outcome(fold, tmp_path / "dead", identity=trainer.fold_identity(fold)) is not None
+    [temperature] = fit_temperatures([dead], cohort.table.class_indices)
+    scored = score_held_out(dead, temperature)
+    signs = signs_of_no_learning(dead.training_fit, temperature=temperature, probabilities=scored.probabilities)
+    assert [sign.split(" ")[1] for sign in signs] == ["log-loss", "probabilities"]

@@ -7,7 +7,14 @@ from typing import get_args
 import pytest
 
 from medres.errors import ConfigError
-from medres.finetuning.recipes import RecipeName, build_recipe, check_stages, choose_recipe
+from medres.finetuning.recipes import (
+    FROM_SCRATCH_STEPS,
+    RecipeName,
+    build_recipe,
+    check_stages,
+    choose_recipe,
+    default_epochs,
+)
 
 NAMES = [name for name in get_args(RecipeName) if name != "auto"]
 ORDER = ("stem", "layer1", "layer2", "layer3", "layer4", "head")
@@ -38,6 +45,24 @@ def test_auto_depends_on_the_weights_and_says_why() -> None:
     assert choose_recipe("auto", pretrained=True)[0] == "lp-ft"
     assert choose_recipe("auto", pretrained=False)[0] == "full"
     assert "random" in choose_recipe("auto", pretrained=False)[1]
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda", "mps", "xla"])
+@pytest.mark.parametrize("batch_size", [4, 16, 64])
+@pytest.mark.parametrize("num_scans", [4, 48, 200, 5000])
+def test_random_weights_get_enough_steps_however_few_the_scans(device: str, batch_size: int, num_scans: int) -> None:
+    steps = -(-num_scans // batch_size)
+    usual = default_epochs(device, recipe="lp-ft", num_scans=num_scans, batch_size=batch_size)
+    epochs = default_epochs(device, recipe="full", num_scans=num_scans, batch_size=batch_size)
+    assert epochs * steps >= FROM_SCRATCH_STEPS
+    assert epochs == usual or (epochs - 1) * steps < FROM_SCRATCH_STEPS  # and no more than that
+    assert usual == default_epochs(device, recipe="lp-ft", num_scans=4 * num_scans, batch_size=batch_size)
+
+
+def test_the_rate_of_random_weights_follows_the_batch_and_no_other_one_does() -> None:
+    for name in NAMES:
+        small, large = (build_recipe(name, epochs=10, batch_size=size)[-1] for size in (4, 64))
+        assert large.lr / small.lr == (pytest.approx(4) if name == "full" else 1)
 
 
 def test_an_unknown_recipe_is_refused_with_the_names() -> None:

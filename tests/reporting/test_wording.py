@@ -8,6 +8,7 @@ from medres.planning.plan import Augmentation, Intensity, Plan
 from medres.reporting.wording import (
     brief,
     interval_text,
+    no_learning_lines,
     plan_rows,
     reasons,
     score_title,
@@ -65,3 +66,13 @@ def test_plan_rows_leave_out_what_is_no_choice() -> None:
 
 def test_unknown_scores_go_by_their_own_name() -> None:
     assert score_title("net_benefit") == "net benefit"
+
+
+def test_members_that_learned_nothing_are_named_with_the_signs() -> None:
+    signs = ["its log-loss is that of the prevalence"]
+    folds = [{"fold": index, "no_learning": [] if index == 1 else signs} for index in range(3)]
+    lines = no_learning_lines({"folds": folds})
+    assert lines[0].startswith("2 of 3 members learned nothing: 0, 2. They are scored")
+    assert lines[1:3] == [f"Member {fold}: its log-loss is that of the prevalence." for fold in (0, 2)]
+    assert "--epochs" in lines[-1]
+    assert no_learning_lines({"folds": [{"fold": 0, "no_learning": []}, {"fold": 1}]}) == []

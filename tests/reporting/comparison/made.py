@@ -14,6 +14,7 @@ from medres.config import FinetuneConfig
 from medres.data.folds import make_folds
 from medres.data.table import Scan, ScanTable
 from medres.evaluation.operating_point import OperatingPoint
+from medres.evaluation.training_fit import TrainingFit
 from medres.finetuning import scoring
 from medres.finetuning.cross_validation import score_held_out
 from medres.finetuning.fold_training import FoldOutcome
@@ -127,6 +128,7 @@ def _outcome(table: ScanTable, fold: Any, logits: Any, test: Any) -> FoldOutcome
         fold=fold, weights_file=Path("none"), offset=np.zeros(len(table.classes)),
         operating_point=OperatingPoint(priors=tuple((counts / counts.sum()).tolist())),
         held_out_logits=logits[fold.held_out], val_logits=logits[fold.val], test_logits=logits[test], seconds=10.5,
+        training_fit=TrainingFit.of(logits[fold.train], table.class_indices[fold.train]),
     )  # fmt: skip
 
 
