@@ -58,8 +58,13 @@ def atomic_write(path: Path, *, private: bool = False) -> Iterator[BinaryIO]:
                 os.unlink(name)
 
 
-def atomic_write_text(path: Path, text: str) -> None:
+def atomic_write_text(path: Path, text: str, *, private: bool = False) -> None:
     r"""Write ``text`` as UTF-8, whole or not at all; what is no text (a file name in another encoding) as escapes.
+
+    Args:
+        path: The file.
+        text: Its content.
+        private: Whether only its owner may read it (mode 0600).
 
     Example:
         >>> import tempfile, pathlib
@@ -68,13 +73,14 @@ def atomic_write_text(path: Path, text: str) -> None:
         >>> print(target.read_text())
         M\udcfcller
     """
-    with atomic_write(path) as file:
+    with atomic_write(path, private=private) as file:
         file.write(text.encode("utf-8", errors="backslashreplace"))
 
 
-def atomic_write_json(path: Path, document: Any) -> None:
+def atomic_write_json(path: Path, document: Any, *, private: bool = False) -> None:
     """Write ``document`` as JSON; NaN and infinity are refused, since JSON has no word for them."""
-    atomic_write_text(path, json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    text = json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    atomic_write_text(path, text, private=private)
 
 
 def sweep_parts(folder: Path) -> int:
@@ -91,14 +97,26 @@ def sweep_parts(folder: Path) -> int:
     return len(orphans)
 
 
-def require_writable(folder: Path) -> None:
+def make_private(folder: Path) -> None:
+    """Make ``folder``, with its parents, so that only its owner can enter it (mode 0700); one that is there stays."""
+    if not folder.is_dir():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(FileExistsError):  # another process was first
+            folder.mkdir(mode=0o700)
+
+
+def require_writable(folder: Path, *, private: bool = False) -> None:
     """Make ``folder`` and prove that a file can be written there, before any work is spent.
+
+    Args:
+        folder: The folder; one that is there keeps its mode.
+        private: Whether only its owner may enter a new one (mode 0700).
 
     Raises:
         OutputError: It cannot, and why.
     """
     with explained_os_errors(folder), _where_files_can_be(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+        make_private(folder) if private else folder.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=folder, prefix=PART_PREFIX) as probe:
             probe.write(b"probe")
             probe.flush()

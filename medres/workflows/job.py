@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 import shutil
 from collections.abc import Iterator, Sequence
@@ -33,6 +32,7 @@ from medres.finetuning.trainer import Trainer
 from medres.models.names import require_arch
 from medres.reporting.report import write_report
 from medres.runs.atomic import atomic_write_json, explained_os_errors, require_writable, sweep_parts
+from medres.runs.csv_files import read_csv
 from medres.runs.documents import Document, digest_of
 from medres.runs.events import EventLog, read_events
 from medres.runs.folder import RunFolder
@@ -240,7 +240,7 @@ def prepare_job(config: FinetuneConfig, folder: RunFolder, progress: Progress, r
         if config.register_name:
             check_names(config.register_name)
         config.located().write_yaml(folder.config, header="What was asked for; plan.yaml says what was decided.")
-        require_writable(config.cache_folder)
+        require_writable(config.cache_folder, private=True)
         study = read_study(config, progress)
         write_study(study, folder)
         design = make_design(config, study, folder, progress)
@@ -365,8 +365,7 @@ def _has_ended(log: EventLog, index: int) -> bool:
 
 
 def _require_same_scans(table: ScanTable, folder: RunFolder) -> None:
-    with folder.scans.open(newline="", encoding="utf-8") as file:
-        known = {row["sample_id"]: (row["content_hash"], row["label"]) for row in csv.DictReader(file)}
+    known = {row["sample_id"]: (row["content_hash"], row["label"]) for row in read_csv(folder.scans)}
     now = {scan.sample_id: (scan.content_hash, scan.label or "") for scan in table}
     changed = sorted(name for name in known.keys() | now.keys() if known.get(name) != now.get(name))
     if changed:
