@@ -84,7 +84,7 @@ def plan_table(plan: Plan) -> Table:
     """Return each choice, its value and its reason."""
     table = new_table("Plan", ["choice", "value", "reason"], left=(0, 1, 2))
     for row in plan_rows(plan):
-        table.add_row(*(Text(cell) for cell in row))
+        table.add_row(*(Text(one_line(cell)) for cell in row))
     return table
 
 
@@ -101,7 +101,7 @@ def data_table(fingerprint: Fingerprint, *, class_counts: Mapping[str, int], num
         table.add_row(Text(one_line(f"class {label}")), f"{count} scans")
     table.add_row("patients", str(num_patients))
     for row in fingerprint_rows(fingerprint):
-        table.add_row(*(Text(cell) for cell in row))
+        table.add_row(*(Text(one_line(cell)) for cell in row))
     return table
 
 

@@ -38,10 +38,10 @@ def test_the_terminal_shows_them(hostile: Path) -> None:
     for options in ([], ["--json"]):
         found = command("inspect", hostile, *options)
         assert (found.returncode, _obeyed(found.stdout + found.stderr)) == (1, set())
-        assert "\\nmedres: no findings" in found.stdout + found.stderr  # the name of the damaged file, in its line
-        assert not [line for line in found.stdout.splitlines() if line.startswith("medres: no findings")]
+        assert not [line for line in found.stdout.splitlines() if line.strip().startswith("medres: no findings")]
     refused = command("finetune", "--data", hostile, "--arch", ARCH, "--weights", "none")
     assert (refused.returncode, _obeyed(refused.stdout + refused.stderr)) == (1, set())
+    assert "=s\\r\\nmedres: no findings\\x9b0.png" in refused.stderr  # named, as text, in the line of its finding
 
 
 def test_tables_hold_them_and_give_them_back(hostile: Path, tmp_path: Path) -> None:
