@@ -16,7 +16,7 @@ import typer
 
 from medres._version import __version__
 from medres.errors import MedresError
-from medres.runs.printable import make_warnings_printable, printable, printable_json
+from medres.runs.printable import make_warnings_printable, printable_json, printable_message
 
 app = typer.Typer(
     name="medres",
@@ -567,5 +567,5 @@ def _print(answer: Any, *, as_json: bool) -> None:
 def _fail(message: str, *, code: int, debug: bool) -> None:
     if debug:
         traceback.print_exc()
-    typer.echo(f"medres: {printable(message)}", err=True)
+    typer.echo(f"medres: {printable_message(message)}", err=True)
     raise typer.Exit(code)

@@ -8,6 +8,7 @@ turn it round (Unicode TR 36, section 2.5; CWE-150). They are shown as Python's 
 from __future__ import annotations
 
 import logging
+import re
 import unicodedata
 import warnings
 from typing import Any
@@ -37,6 +38,20 @@ def one_line(text: str) -> str:
         'scan 1.png\\nno findings'
     """
     return printable(text).replace("\n", "\\n")
+
+
+def printable_message(text: str) -> str:
+    r"""Return text as `printable` does, with the line feeds that begin an indented line: those of lists in messages.
+
+    What a name could begin a line with would look like a message of its own.
+
+    Example:
+        >>> print(printable_message("2 scans are damaged:\n  1.png\n  2.png\nmedres: no findings"))
+        2 scans are damaged:
+          1.png
+          2.png\nmedres: no findings
+    """
+    return re.sub(r"\n(?!  )", r"\\n", printable(text))
 
 
 def printable_json(text: str) -> str:
