@@ -16,6 +16,7 @@ import typer
 
 from medres._version import __version__
 from medres.errors import MedresError
+from medres.runs.printable import make_warnings_printable, printable_json, printable_message
 
 app = typer.Typer(
     name="medres",
@@ -483,6 +484,7 @@ def run() -> None:
     """Run the command line and leave with its exit code."""
     # a batch system ends a job with SIGTERM: leave through the same doors as an error, so that no run stays open
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    make_warnings_printable()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a file name that the terminal cannot show must not end a report
             stream.reconfigure(errors="backslashreplace")
@@ -563,17 +565,17 @@ def _print(answer: Any, *, as_json: bool) -> None:
     if as_json:
         # escapes of JSON where the terminal has not all characters; UTF-8 has, but for names that are no text
         encoding = (getattr(sys.stdout, "encoding", None) or "utf-8").lower().replace("-", "")
-        typer.echo(json.dumps(answer, indent=1, ensure_ascii=encoding != "utf8"))
+        typer.echo(printable_json(json.dumps(answer, indent=1, ensure_ascii=encoding != "utf8")))
         return
-    from rich.console import Console
+    from medres.reporting.console import printable_console
 
     # rich takes 80 columns where there is no terminal; tables of scores need a little more
-    console = Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 110)
+    console = printable_console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 110)
     console.print(answer, highlight=False)
 
 
 def _fail(message: str, *, code: int, debug: bool) -> None:
     if debug:
         traceback.print_exc()
-    typer.echo(f"medres: {message}", err=True)
+    typer.echo(f"medres: {printable_message(message)}", err=True)
     raise typer.Exit(code)

@@ -14,6 +14,7 @@ from medres.data.catalogue import Severity
 from medres.data.wording import counted, first_of
 from medres.runs.atomic import atomic_write_json
 from medres.runs.documents import Document
+from medres.runs.printable import one_line
 
 _ORDER: tuple[Severity, ...] = ("error", "warning", "info")
 
@@ -105,7 +106,7 @@ class FindingGroup:
 
     def line(self) -> str:
         """Return one line for the terminal: severity, code, what was found, and what to do."""
-        return f"{self.severity} {self.code}: {self.sentence()} Expected: {self.rule} {self.fix}".strip()
+        return one_line(f"{self.severity} {self.code}: {self.sentence()} Expected: {self.rule} {self.fix}".strip())
 
 
 def summarise(findings: Iterable[Finding]) -> list[FindingGroup]:
@@ -165,7 +166,7 @@ def write_findings(
     ranked = sorted(findings, key=lambda finding: _ORDER.index(finding.severity))
     left_out = {code: list(samples) for code, samples in (excluded or {}).items()}
     document = {"format": 1, "findings": [finding.to_mapping() for finding in ranked], "excluded": left_out}
-    atomic_write_json(path, document)
+    atomic_write_json(path, document, private=True)  # it names patients and files
 
 
 class _FindingsFile(Document):

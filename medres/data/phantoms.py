@@ -7,7 +7,6 @@ that tears patients apart is rewarded for it, and can be caught.
 
 from __future__ import annotations
 
-import csv
 import gzip
 import io
 import math
@@ -31,7 +30,8 @@ from medres.data.phantom_anatomy import (
     mr_tissue,
 )
 from medres.errors import UsageError
-from medres.runs.atomic import atomic_write, atomic_write_text
+from medres.runs.atomic import atomic_write
+from medres.runs.csv_files import write_csv
 
 PhantomModality = Literal["CT", "MR"]
 
@@ -286,8 +286,4 @@ def _nifti_bytes(voxels: npt.NDArray[Any], affine: npt.NDArray[np.float64]) -> b
 
 
 def _write_labels(path: Path, rows: Sequence[tuple[str, str, str]]) -> None:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("path", "label", "patient_id"))
-    writer.writerows(rows)
-    atomic_write_text(path, text.getvalue())
+    write_csv(path, ("path", "label", "patient_id"), rows)

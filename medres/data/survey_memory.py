@@ -86,7 +86,7 @@ class SurveyMemory:
         kept = {key: entry for key, entry in self.entries.items() if _place(key) not in replaced}
         document = {"format": 1, "version": SURVEY_VERSION, "scans": {**kept, **fresh}}
         if document["scans"] != self.entries:
-            atomic_write_json(self.path, document)
+            atomic_write_json(self.path, document, private=True)
 
 
 def _entries(path: Path | None) -> dict[str, Any]:

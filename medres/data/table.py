@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from medres.data.findings import Finding
-from medres.runs.atomic import atomic_write_text
+from medres.runs.csv_files import write_csv
 
 Split = Literal["train", "val", "test"]
 COLUMNS = ("sample_id", "patient_id", "path", "member", "label", "split", "unit", "content_hash")
@@ -137,7 +135,7 @@ class ScanTable:
         return replace(self, scans=scans)
 
     def write_csv(self, path: Path) -> None:
-        """Write ``scans.csv`` (local only: it holds paths and patient ids), with the metadata that came.
+        """Write ``scans.csv`` (it holds paths and patient ids: for its owner only), with the metadata that came.
 
         Of a DICOM series it names the folder and, as ``member``, the series; `load_scans` takes the file as labels.
         """
@@ -146,12 +144,12 @@ class ScanTable:
         optional = [column for column in dict.fromkeys(name for row in rows for name in row) if column not in COLUMNS]
         extra = sorted({key for scan in self.scans for key in scan.metadata})
         header = [*COLUMNS, *(column for column in optional if column in used)]
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow([*header, *extra])
-        for scan, row in zip(self.scans, rows, strict=True):
-            writer.writerow([*(row.get(name, "") for name in header), *(scan.metadata.get(key, "") for key in extra)])
-        atomic_write_text(path, text.getvalue())
+        pairs = zip(self.scans, rows, strict=True)
+        cells = (
+            [*(row.get(name, "") for name in header), *(scan.metadata.get(key, "") for key in extra)]
+            for scan, row in pairs
+        )
+        write_csv(path, [*header, *extra], cells, private=True)
 
     def _cells(self, scan: Scan) -> dict[str, str]:
         values = (scan.sample_id, scan.patient_id, self._written(scan.path), scan.member, scan.label, scan.split,

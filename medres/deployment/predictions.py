@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from medres.errors import MedresError
-from medres.runs.atomic import atomic_write_text
+from medres.runs.csv_files import write_csv
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,11 +61,7 @@ class Predictions:
 
     def to_csv(self, path: Path) -> None:
         """Write one row a scan, numbers in full precision (local only: it names files)."""
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(self.columns)
-        writer.writerows(self._row(index) for index in range(len(self)))
-        atomic_write_text(path, text.getvalue())
+        write_csv(path, self.columns, (self._row(index) for index in range(len(self))))
 
     @property
     def columns(self) -> list[str]:

@@ -24,7 +24,8 @@ from medres.evaluation.scores import (
 )
 from medres.evaluation.units import Predictions, predictions_of
 
-_OF_TWO_CLASSES = ("sensitivity", "specificity")
+#: Made from the units of one side alone; under ``scores`` of two classes only.
+_RECALLS = ("sensitivity", "specificity")
 
 
 def evaluate_predictions(
@@ -113,9 +114,9 @@ def _questions(table: Predictions, sides: Sequence[Flags], per_class: Sequence[S
         ("log_loss", mean_of(log_loss_values(values, table.class_indices)), everyone),
     ]
     return [
-        Question(name=name, score=score, groups=groups, num_events=_events(sides))
+        Question(name=name, score=score, groups=groups, num_events=_events_of(name, groups, _events(sides)))
         for name, score, groups in scores
-        if len(sides) == 2 or name not in _OF_TWO_CLASSES
+        if len(sides) == 2 or name not in _RECALLS
     ]
 
 
@@ -133,7 +134,8 @@ def _class_questions(table: Predictions, side: Flags, index: int) -> list[Questi
         ("specificity", mean_of(1 - decided, ~side), [~side]),
     ]
     return [
-        Question(name=name, score=score, groups=groups, num_events=int(side.sum())) for name, score, groups in scores
+        Question(name=name, score=score, groups=groups, num_events=_events_of(name, groups, int(side.sum())))
+        for name, score, groups in scores
     ]
 
 
@@ -145,6 +147,11 @@ def _tables(table: Predictions, sides: Sequence[Flags], classes: Sequence[str]) 
         "precision_recall": {name: precision_recall_table(values, side) for name, values, side in columns},
         "reliability": {name: reliability_table(values, side) for name, values, side in columns},
     }
+
+
+def _events_of(name: str, groups: Sequence[Flags], num_events: int) -> int:
+    """Return the events of a score: those of all units, or the units of the one side that a recall is made from."""
+    return int(groups[0].sum()) if name in _RECALLS else num_events
 
 
 def _events(sides: Sequence[Flags]) -> int:

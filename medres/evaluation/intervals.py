@@ -78,7 +78,7 @@ class Question:
         name: Such as ``auroc``.
         score: The score.
         groups: Sets of units that the score needs all of, such as positives and negatives; each ``(N,)``.
-        num_events: Number of units with the event.
+        num_events: Number of units with the event, among those that the score is made from.
     """
 
     name: str

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from medres.data.table import Scan, ScanTable
 from medres.finetuning.cross_validation import Scored
-from medres.runs.atomic import atomic_write_text
+from medres.runs.csv_files import write_csv
 from medres.runs.pseudonyms import Pseudonyms
 
 
@@ -24,12 +22,8 @@ def write_predictions(
         scored: Pairs of (``held-out`` or ``test``, predictions).
         pseudonyms: Of the run.
     """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(prediction_columns(table.classes))
-    for split, part in scored:
-        writer.writerows(_rows(table, split, part, pseudonyms))
-    atomic_write_text(path, text.getvalue())
+    rows = (row for split, part in scored for row in _rows(table, split, part, pseudonyms))
+    write_csv(path, prediction_columns(table.classes), rows)
 
 
 def prediction_columns(classes: Sequence[str]) -> list[str]:
@@ -67,10 +61,9 @@ def write_folds(
         folding_rows: Triples of (fold, part such as ``train`` or ``held-out``, row).
         pseudonyms: Of the run.
     """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["fold", "part", "sample", "patient"])
-    for fold, part, row in folding_rows:
-        scan = table.scans[row]
-        writer.writerow([fold, part, pseudonyms.sample(scan.sample_id), pseudonyms.patient(scan.patient_id)])
-    atomic_write_text(path, text.getvalue())
+    named = ((fold, part, table.scans[row]) for fold, part, row in folding_rows)
+    rows = (
+        [fold, part, pseudonyms.sample(scan.sample_id), pseudonyms.patient(scan.patient_id)]
+        for fold, part, scan in named
+    )
+    write_csv(path, ["fold", "part", "sample", "patient"], rows)

@@ -32,6 +32,7 @@ from medres.models.classifier import ClassificationModel
 from medres.planning.plan import Plan
 from medres.preprocessing.packed import PackedCache
 from medres.preprocessing.stacks import Inputs
+from medres.runs.atomic import make_private
 from medres.runs.documents import digest_of
 from medres.runs.progress import Progress
 
@@ -208,7 +209,7 @@ class PrefixCache:
         needed = cache.row_bytes * len(keys)
         if needed > budget:
             return f"{_gib(needed)} of activations are more than the plan's {_gib(budget)}"
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_private(self.folder)
         # what is there takes no more room: the next fold, or a run that goes on, decides as the first did
         due = cache.row_bytes * len(cache.missing(keys))
         if shutil.disk_usage(self.folder).free < 2 * due:

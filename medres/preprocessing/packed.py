@@ -24,7 +24,7 @@ from medres.preprocessing.segments import (
     write_index,
     write_segment,
 )
-from medres.runs.atomic import explained_os_errors, sweep_parts
+from medres.runs.atomic import explained_os_errors, make_private, sweep_parts
 
 #: A segment is closed at 64 MiB (what a writer holds in memory) or after 15 s (what a killed one loses).
 SEGMENT_BYTES = 64 * 2**20
@@ -165,7 +165,7 @@ class PackedCache:
         """
         nested = self._lock.is_locked
         with explained_os_errors(self.folder):
-            self.folder.mkdir(parents=True, exist_ok=True)
+            make_private(self.folder)
             self._acquire(on_wait)
         try:
             if not nested:

@@ -79,7 +79,7 @@ def write_segment(folder: Path, rows: Mapping[str, npt.NDArray[Any]]) -> dict[st
     require_space(folder, num_bytes)
     placed, offset = {}, 0
     try:
-        with atomic_write(path) as file:
+        with atomic_write(path, private=True) as file:  # voxels
             for key, array in rows.items():
                 packed = np.ascontiguousarray(array)
                 file.write(packed.data)
@@ -133,7 +133,7 @@ def write_index(folder: Path, rows: Mapping[str, Row], *, key: str, dtype: np.dt
         _Segment(file=name, num_bytes=sizes[name], samples=samples) for name, samples in by_segment.items()
     )
     index = _Index(key=key, dtype=dtype.str, segments=segments)
-    atomic_write_text(folder / INDEX_NAME, index.model_dump_json() + "\n")
+    atomic_write_text(folder / INDEX_NAME, index.model_dump_json() + "\n", private=True)
 
 
 def read_index(

@@ -16,6 +16,7 @@ from medres.data.findings import FindingGroup, summarise
 from medres.data.survey import Survey
 from medres.data.wording import counted
 from medres.reporting.inspection_facts import class_rows, data_rows, scan_fingerprint, scan_rows
+from medres.runs.printable import one_line
 
 _STYLES = {"error": "bold red", "warning": "yellow", "info": "dim"}
 
@@ -112,7 +113,7 @@ def _kind(group: FindingGroup) -> dict[str, Any]:
 def _rows_table(title: str, rows: list[tuple[str, str]]) -> Table:
     table = _table(title, ["what", "value"])
     for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
+        table.add_row(*(Text(one_line(cell)) for cell in row))
     return table
 
 
@@ -120,7 +121,7 @@ def _class_table(survey: Survey) -> Table:
     heads, rows = class_rows(survey.table)
     table = _table("Classes", heads)
     for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
+        table.add_row(*(Text(one_line(cell)) for cell in row))
     return table
 
 
@@ -128,7 +129,9 @@ def _findings_table(groups: list[FindingGroup]) -> Table:
     table = _table("Findings", ["severity", "code", "what was found", "what to do"])
     for group in groups:
         severity = Text(group.severity, style=_STYLES[group.severity])
-        table.add_row(severity, Text(group.code, style="bold"), Text(group.sentence()), Text(group.fix))
+        table.add_row(
+            severity, Text(group.code, style="bold"), Text(one_line(group.sentence())), Text(one_line(group.fix))
+        )
     return table
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+
+from medres.runs.csv_files import read_csv
 
 Floats = npt.NDArray[np.float64]
 
@@ -72,10 +73,9 @@ def read_units(path: Path, classes: Sequence[str], *, split: str) -> list[Scored
     if not path.is_file():
         return []
     rows: dict[str, list[dict[str, str]]] = {}
-    with path.open(encoding="utf-8", newline="") as file:
-        for row in csv.DictReader(file):
-            if row["split"] == split:
-                rows.setdefault(row["unit"], []).append(row)
+    for row in read_csv(path):
+        if row["split"] == split:
+            rows.setdefault(row["unit"], []).append(row)
     return [_unit(scans, classes) for scans in rows.values()]
 
 

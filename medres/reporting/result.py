@@ -17,6 +17,7 @@ from medres.finetuning.scoring import main_block, members_without_learning
 from medres.planning.plan import Plan
 from medres.reporting.tables import confusion_table, per_class_table, result_table
 from medres.reporting.wording import no_learning_lines
+from medres.runs.csv_files import columns_of, read_csv
 from medres.runs.folder import RunFolder
 
 
@@ -67,7 +68,8 @@ class Run:
     def predictions(self) -> pd.DataFrame:
         """The table ``predictions.csv``; ids and labels are text."""
         # all as text first: ids keep their zeros, and Python's own parsing of numbers is exact in every pandas
-        table = pd.read_csv(self.folder.predictions, dtype=str, keep_default_na=False)
+        path = self.folder.predictions
+        table = pd.DataFrame(read_csv(path), columns=columns_of(path), dtype=str)
         return table.astype({name: float for name in table if str(name).startswith(("prob_", "logit_"))})
 
     @cached_property

@@ -21,6 +21,7 @@ from medres.reporting.wording import (
     value_text,
     value_with_interval,
 )
+from medres.runs.printable import one_line
 
 _COUNTS = ("n_patients", "n_units", "n_events")
 
@@ -53,7 +54,7 @@ def per_class_table(metrics: dict[str, Any]) -> Table:
     table = new_table("Per class, against the rest", heads)
     for label, scores in main_block(metrics)[1]["per_class"].items():
         values = [value_with_interval(scores[name]) for name in names]
-        table.add_row(Text(label), str(scores["n_patients"]), str(scores["n_units"]), *values)
+        table.add_row(Text(one_line(label)), str(scores["n_patients"]), str(scores["n_units"]), *values)
     return table
 
 
@@ -62,7 +63,7 @@ def confusion_table(metrics: dict[str, Any]) -> Table:
     confusion = main_block(metrics)[1]["tables"]["confusion"]
     table = new_table("Decisions", ["label", *confusion["classes"]])
     for label, counts in zip(confusion["classes"], confusion["counts"], strict=True):
-        table.add_row(Text(label), *(str(count) for count in counts))
+        table.add_row(Text(one_line(label)), *(str(count) for count in counts))
     return table
 
 
@@ -83,7 +84,7 @@ def plan_table(plan: Plan) -> Table:
     """Return each choice, its value and its reason."""
     table = new_table("Plan", ["choice", "value", "reason"], left=(0, 1, 2))
     for row in plan_rows(plan):
-        table.add_row(*(Text(cell) for cell in row))
+        table.add_row(*(Text(one_line(cell)) for cell in row))
     return table
 
 
@@ -97,10 +98,10 @@ def data_table(fingerprint: Fingerprint, *, class_counts: Mapping[str, int], num
     """
     table = new_table("Data", ["what", "value"], left=(0, 1))
     for label, count in class_counts.items():
-        table.add_row(Text(f"class {label}"), f"{count} scans")
+        table.add_row(Text(one_line(f"class {label}")), f"{count} scans")
     table.add_row("patients", str(num_patients))
     for row in fingerprint_rows(fingerprint):
-        table.add_row(*(Text(cell) for cell in row))
+        table.add_row(*(Text(one_line(cell)) for cell in row))
     return table
 
 
@@ -115,5 +116,5 @@ def new_table(title: str, heads: Sequence[str], *, left: Sequence[int] = (0,)) -
     table = Table(title=Text(title), box=SIMPLE_HEAD, title_justify="left", title_style="bold", header_style="bold")
     for index, head in enumerate(heads):
         justify: Literal["left", "right"] = "left" if index in left else "right"
-        table.add_column(Text(head), justify=justify, overflow="fold")
+        table.add_column(Text(one_line(head)), justify=justify, overflow="fold")
     return table

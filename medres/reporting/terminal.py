@@ -10,6 +10,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.text import Text
 
+from medres.reporting.console import printable_console
+from medres.runs.printable import one_line
+
 T = TypeVar("T")
 
 #: In a log file, work that takes long says how far it is once in this time.
@@ -35,7 +38,7 @@ class TerminalProgress:
 
     def __init__(self, *, quiet: bool = False, console: Console | None = None) -> None:
         self._quiet = quiet
-        self._console = console or Console(stderr=True)
+        self._console = console or printable_console(stderr=True)
         self._bars: Progress | None = None
         self._depth = 0
 
@@ -60,7 +63,7 @@ class TerminalProgress:
 
     def _bar(self, items: Iterable[T], description: str, total: int) -> Iterator[T]:
         started, bars = time.monotonic(), self._opened()
-        task = bars.add_task(description, total=total)
+        task = bars.add_task(one_line(description), total=total)
         try:
             for item in items:
                 yield item

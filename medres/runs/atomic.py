@@ -28,7 +28,8 @@ def atomic_write(path: Path, *, private: bool = False) -> Iterator[BinaryIO]:
 
     Args:
         path: The file.
-        private: Whether only its owner may read it (mode 0600), from its first byte on.
+        private: Whether only its owner may read it (mode 0600), from its first byte on, and enter its folder (0700)
+            where that is made for it.
 
     Raises:
         OutputError: The folder cannot be written or the disk is full.
@@ -43,7 +44,7 @@ def atomic_write(path: Path, *, private: bool = False) -> Iterator[BinaryIO]:
     """
     with explained_os_errors(path):
         with _where_files_can_be(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_private(path.parent) if private else path.parent.mkdir(parents=True, exist_ok=True)
             descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=PART_PREFIX)
         try:
             with os.fdopen(descriptor, "wb") as file:
@@ -58,8 +59,13 @@ def atomic_write(path: Path, *, private: bool = False) -> Iterator[BinaryIO]:
                 os.unlink(name)
 
 
-def atomic_write_text(path: Path, text: str) -> None:
+def atomic_write_text(path: Path, text: str, *, private: bool = False) -> None:
     r"""Write ``text`` as UTF-8, whole or not at all; what is no text (a file name in another encoding) as escapes.
+
+    Args:
+        path: The file.
+        text: Its content.
+        private: Whether only its owner may read it (mode 0600).
 
     Example:
         >>> import tempfile, pathlib
@@ -68,13 +74,14 @@ def atomic_write_text(path: Path, text: str) -> None:
         >>> print(target.read_text())
         M\udcfcller
     """
-    with atomic_write(path) as file:
+    with atomic_write(path, private=private) as file:
         file.write(text.encode("utf-8", errors="backslashreplace"))
 
 
-def atomic_write_json(path: Path, document: Any) -> None:
+def atomic_write_json(path: Path, document: Any, *, private: bool = False) -> None:
     """Write ``document`` as JSON; NaN and infinity are refused, since JSON has no word for them."""
-    atomic_write_text(path, json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    text = json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    atomic_write_text(path, text, private=private)
 
 
 def sweep_parts(folder: Path) -> int:
@@ -89,6 +96,14 @@ def sweep_parts(folder: Path) -> int:
         else:
             orphan.unlink(missing_ok=True)
     return len(orphans)
+
+
+def make_private(folder: Path) -> None:
+    """Make ``folder``, with its parents, so that only its owner can enter it (mode 0700); one that is there stays."""
+    if not folder.is_dir():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(FileExistsError):  # another process was first
+            folder.mkdir(mode=0o700)
 
 
 def require_writable(folder: Path, *, option: str = "") -> None:

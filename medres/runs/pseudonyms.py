@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import hmac
-import io
 import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from medres.runs.atomic import atomic_write
+from medres.runs.csv_files import write_csv
 from medres.runs.documents import Document
 
 
@@ -54,12 +53,7 @@ def write_mapping(path: Path, rows: Iterable[tuple[str, str, str]]) -> None:
         path: The CSV.
         rows: (kind: ``sample``, ``patient`` or ``unit``; pseudonym; id); repeated rows are written once.
     """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["kind", "pseudonym", "id"])
-    writer.writerows(dict.fromkeys(rows))
-    with atomic_write(path, private=True) as file:
-        file.write(text.getvalue().encode())
+    write_csv(path, ["kind", "pseudonym", "id"], dict.fromkeys(rows), private=True)
 
 
 class _Salt(Document):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -31,6 +30,7 @@ from medres.finetuning.scoring import flat_scores, score_run
 from medres.finetuning.trainer import Trainer
 from medres.reporting.report import write_report
 from medres.runs.atomic import atomic_write_json, explained_os_errors, sweep_parts
+from medres.runs.csv_files import read_csv
 from medres.runs.documents import Document, digest_of
 from medres.runs.events import EventLog, read_events
 from medres.runs.folder import RunFolder
@@ -356,8 +356,7 @@ def _has_ended(log: EventLog, index: int) -> bool:
 
 
 def _require_same_scans(table: ScanTable, folder: RunFolder) -> None:
-    with folder.scans.open(newline="", encoding="utf-8") as file:
-        known = {row["sample_id"]: (row["content_hash"], row["label"]) for row in csv.DictReader(file)}
+    known = {row["sample_id"]: (row["content_hash"], row["label"]) for row in read_csv(folder.scans)}
     now = {scan.sample_id: (scan.content_hash, scan.label or "") for scan in table}
     changed = sorted(name for name in known.keys() | now.keys() if known.get(name) != now.get(name))
     if changed:

@@ -23,6 +23,7 @@ from medres.planning.plan import Plan
 from medres.planning.reading import choose_reading
 from medres.runs.documents import digest_of
 from medres.runs.folder import RunFolder
+from medres.runs.printable import one_line
 from medres.runs.progress import Progress
 from medres.runs.pseudonyms import Pseudonyms, write_mapping
 from medres.workflows.preflight import check_table
@@ -93,11 +94,11 @@ def _reading(config: FinetuneConfig, table: ScanTable, progress: Progress) -> Ch
 
 def _say_what_was_understood(table: ScanTable, progress: Progress) -> None:
     counts = ", ".join(f"{label} {count}" for label, count in table.class_counts().items())
-    progress.note(f"data: {len(table)} scans of {table.num_patients} patients from {table.source}; {counts}")
+    progress.note(one_line(f"data: {len(table)} scans of {table.num_patients} patients from {table.source}; {counts}"))
     if len(table.classes) == 2:
-        progress.note(f"positive class: {table.classes[-1]} (--positive chooses the other)")
+        progress.note(one_line(f"positive class: {table.classes[-1]} (--positive chooses the other)"))
     for note in table.notes:
-        progress.note(note)
+        progress.note(one_line(note))
 
 
 def _training_statistics(survey: Survey, folding: Folding) -> Mapping[str, ScanStatistics]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from medres.data.checks.about import about
 from medres.data.findings import Finding
 from medres.data.table import Scan, ScanTable
 from medres.errors import DataError
+from medres.runs.csv_files import read_csv
 
 _COLUMNS = ("path", "content_hash")
 
@@ -39,7 +39,7 @@ def read_record(path: Path) -> Record:
         DataError: It cannot be read, or is no such table.
     """
     try:
-        rows = list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"))))
+        rows = read_csv(path)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else "it is no table in UTF-8"
         raise DataError(f"{path} cannot be read: {reason}.", fix="Give the scans.csv of a run.") from error

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from medres.data.wording import first_of
 from medres.errors import DataError
+from medres.runs.csv_files import original
 
 #: Suffixes of tables.
 TABLE_SUFFIXES = (".csv", ".tsv", ".txt")
@@ -119,13 +120,13 @@ def _not_text(path: Path) -> DataError:
 
 
 def _records(path: Path, text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    """Yield (row number, cells) of all rows that are not blank."""
+    """Yield (row number, cells) of all rows that are not blank, without what medres writes before formulas."""
     declared = _DECLARATION.match(text)
     try:
         for number, cells in enumerate(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter), start=1):
             is_declaration = declared is not None and number == 1
             if any(cell.strip() for cell in cells) and not is_declaration:
-                yield number, cells
+                yield number, [original(cell) for cell in cells]
     except csv.Error as error:
         raise DataError(f"{path} is not a table: {error}.", fix="Save it as CSV, encoded as UTF-8.") from error
 
