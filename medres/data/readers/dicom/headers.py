@@ -69,8 +69,14 @@ _KEYWORDS = [
     "PixelRepresentation",
     "PixelPaddingValue",
     "PixelPaddingRangeLimit",
+    "FloatPixelPaddingValue",
+    "FloatPixelPaddingRangeLimit",
+    "DoubleFloatPixelPaddingValue",
+    "DoubleFloatPixelPaddingRangeLimit",
     "RescaleSlope",
     "RescaleIntercept",
+    "ModalityLUTSequence",
+    "PresentationLUTShape",
     "SharedFunctionalGroupsSequence",
     "PerFrameFunctionalGroupsSequence",
     "SpecificCharacterSet",
@@ -89,6 +95,7 @@ class Header:
         patient_key: Equal for files of one patient: a hash of the id, or of name and birth date where it is empty.
         patient_id: Stripped; empty where absent.
         frames: Its images, in the order of the file.
+        shown_inverted: The header says that high values are to be shown dark (Presentation LUT Shape INVERSE).
         mosaic: All slices of a volume lie side by side in one image.
         instance_uid: Equal for copies of one object.
     """
@@ -115,6 +122,7 @@ class Header:
     bits_stored: int = 0
     signed: bool = False
     photometric: str = ""
+    shown_inverted: bool = False
     frames: tuple[Frame, ...] = ()
     has_pixels: bool = False
     mosaic: bool = False
@@ -123,7 +131,7 @@ class Header:
     acquisition_number: int | None = None
     burned_in: str = ""
     identity_removed: bool = False
-    padding: tuple[int, int] | None = None
+    padding: tuple[float, float] | None = None
 
     @property
     def is_directory(self) -> bool:
@@ -261,6 +269,7 @@ def _header(dataset: Dataset) -> Header:
         bits_stored=whole(dataset, "BitsStored") or whole(dataset, "BitsAllocated") or 0,
         signed=whole(dataset, "PixelRepresentation") == 1,
         photometric=text(dataset, "PhotometricInterpretation").upper(),
+        shown_inverted=text(dataset, "PresentationLUTShape").upper() == "INVERSE",
         frames=read_frames(dataset),
         mosaic="MOSAIC" in image_type or _SIEMENS_MOSAIC in dataset,
         gantry_tilt=number(dataset, "GantryDetectorTilt"),
@@ -308,16 +317,27 @@ def _identity(dataset: Dataset) -> dict[str, Any]:
     }
 
 
-def _padding(dataset: Dataset) -> tuple[int, int] | None:
-    """Return the stored values between which (inclusive) a pixel is padding, or None.
+def _padding(dataset: Dataset) -> tuple[float, float] | None:
+    """Return Pixel Padding Value and the end of its range (the same value where there is none), or None.
 
     The VR of these two elements follows the pixels' signedness, and writers get it wrong: two bytes are read as
     the pixels are.
     """
-    first, last = raw_bytes(dataset, "PixelPaddingValue"), raw_bytes(dataset, "PixelPaddingRangeLimit")
-    if first is None or len(first) != 2:
+    for kind in ("Float", "DoubleFloat"):
+        value = number(dataset, f"{kind}PixelPaddingValue")
+        if value is not None:
+            limit = number(dataset, f"{kind}PixelPaddingRangeLimit")
+            return value, value if limit is None else limit
+    ends = [_two_bytes(dataset, keyword) for keyword in ("PixelPaddingValue", "PixelPaddingRangeLimit")]
+    if ends[0] is None:
+        return None
+    return ends[0], ends[0] if ends[1] is None else ends[1]
+
+
+def _two_bytes(dataset: Dataset, keyword: str) -> float | None:
+    content = raw_bytes(dataset, keyword)
+    if content is None or len(content) != 2:
         return None
     order = "little" if dataset.original_encoding[1] else "big"
     signed = whole(dataset, "PixelRepresentation") == 1
-    ends = [int.from_bytes(end, order, signed=signed) for end in (first, last) if end is not None and len(end) == 2]  # type: ignore[arg-type]
-    return min(ends), max(ends)
+    return float(int.from_bytes(content, order, signed=signed))  # type: ignore[arg-type]

@@ -8,7 +8,7 @@ import importlib.util
 import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,8 @@ import numpy.typing as npt
 from medres.data.readers.dicom.codestreams import require_claimed_size
 from medres.data.readers.dicom.elements import Dataset, raw_bytes, tag_of, text, whole
 from medres.data.readers.dicom.headers import Header, explained, opened, refuse_deflate_bomb
+from medres.data.readers.dicom.padding import padded_pixels
+from medres.data.readers.dicom.palettes import PALETTE_KEYWORDS, palette_colors
 from medres.data.readers.dicom.planes import Plane
 from medres.data.readers.dicom.quiet import quietly
 from medres.data.readers.limits import require_reasonable_size
@@ -41,15 +43,7 @@ _KEYWORDS = [
     "PhotometricInterpretation",
     "ExtendedOffsetTable",
     "ExtendedOffsetTableLengths",
-    "RedPaletteColorLookupTableDescriptor",
-    "GreenPaletteColorLookupTableDescriptor",
-    "BluePaletteColorLookupTableDescriptor",
-    "RedPaletteColorLookupTableData",
-    "GreenPaletteColorLookupTableData",
-    "BluePaletteColorLookupTableData",
-    "SegmentedRedPaletteColorLookupTableData",
-    "SegmentedGreenPaletteColorLookupTableData",
-    "SegmentedBluePaletteColorLookupTableData",
+    *PALETTE_KEYWORDS,
 ]
 _RLE = "1.2.840.10008.1.2.5"
 _CODECS = ("libjpeg", "openjpeg", "jpeg_ls")  # what the extra dicom-codecs installs
@@ -58,14 +52,23 @@ _QUANTITATIVE = frozenset({"CT", "PT"})
 _FIX_COPY = "Copy or export the file again."
 
 
-def read_values(planes: Sequence[Plane]) -> Pixels:
+class Values(NamedTuple):
+    """Decoded planes.
+
+    Args:
+        pixels: ``(N, rows, columns)``, or ``(N, rows, columns, 3)`` for colours, in physical units.
+        notes: What had to be decided.
+    """
+
+    pixels: Pixels
+    notes: tuple[str, ...]
+
+
+def read_values(planes: Sequence[Plane]) -> Values:
     """Return the values of planes in physical units.
 
     Args:
         planes: Of one matrix, in the order wanted.
-
-    Returns:
-        ``(N, rows, columns)``, or ``(N, rows, columns, 3)`` for colours.
 
     Raises:
         UnreadableScanError: Pixels are missing, damaged, too many, or their decoder is not installed.
@@ -74,13 +77,14 @@ def read_values(planes: Sequence[Plane]) -> Pixels:
 
     with quietly():
         stored = _read_stored(planes)
-    padded = _padded(stored, planes)
+    padded, notes = padded_pixels(stored, planes)
     for pixels, plane in zip(stored, planes, strict=True):
-        _invert(pixels, plane.header)
-    values = stored if stored.ndim == 4 else _rescaled(stored, planes)
+        if plane.frame.table is None:
+            _invert(pixels, plane.header)
+    values = stored if stored.ndim == 4 else _measured(stored, planes)
     if padded is not None:
         _fill(values, padded)
-    return values
+    return Values(values, notes)
 
 
 def digest(plane: Plane, *, alone: bool = False) -> bytes:
@@ -91,13 +95,14 @@ def digest(plane: Plane, *, alone: bool = False) -> bytes:
         alone: Its file is the only one, so that an error need not name it.
     """
     with _named_file(plane.header, alone=alone):
-        values = np.ascontiguousarray(read_values([plane]))
+        values = np.ascontiguousarray(read_values([plane]).pixels)
     return hashlib.sha256(f"{values.dtype} {values.shape}".encode() + values.tobytes()).digest()
 
 
 def is_inverted(header: Header) -> bool:
     """Return whether high stored values are dark and are turned round."""
-    return header.photometric == "MONOCHROME1" and header.modality not in _QUANTITATIVE
+    dark = header.photometric == "MONOCHROME1" or header.shown_inverted
+    return dark and header.samples == 1 and header.modality not in _QUANTITATIVE
 
 
 def _read_stored(planes: Sequence[Plane]) -> Pixels:
@@ -137,8 +142,6 @@ def _named_file(header: Header, *, alone: bool) -> Iterator[None]:
 
 
 def _decoded_file(header: Header, numbers: list[int]) -> Iterator[Pixels]:
-    from pydicom.pixels import apply_color_lut
-
     dataset = _read_dataset(header)
     syntax = _transfer_syntax(dataset)
     decoder = _decoder(syntax)
@@ -149,7 +152,7 @@ def _decoded_file(header: Header, numbers: list[int]) -> Iterator[Pixels]:
     with _explained_decoding(decoder):
         for pixels, properties in decoder.iter_array(dataset, indices=indices, raw=False):
             if properties["photometric_interpretation"] == "PALETTE COLOR":
-                pixels = _eight_bits(apply_color_lut(pixels, dataset))
+                pixels = palette_colors(pixels, dataset)
             yield _checked(pixels, str(properties["photometric_interpretation"]))
 
 
@@ -163,11 +166,6 @@ def _checked(pixels: Pixels, photometric: str) -> Pixels:
             code="not-numbers",
         )
     return pixels
-
-
-def _eight_bits(colors: Pixels) -> Pixels:
-    # palettes hold the 8 bits of a screen, often in the upper half of 16
-    return (colors >> 8).astype(np.uint8) if colors.dtype == np.uint16 else colors
 
 
 _COLORS = ("RGB", "PALETTE COLOR", "YBR_RCT", "YBR_ICT", "ARGB")
@@ -322,29 +320,27 @@ def _invert(pixels: Pixels, header: Header) -> None:
     np.subtract(pixels.dtype.type(top), pixels, out=pixels)
 
 
-def _rescaled(stored: Pixels, planes: Sequence[Plane]) -> Pixels:
-    factors = [(plane.frame.slope, plane.frame.intercept) for plane in planes]
-    if len(set(factors)) == 1:
-        return scaled(stored, slope=factors[0][0], intercept=factors[0][1])
-    slices = [scaled(pixels, slope=slope, intercept=intercept)
-              for pixels, (slope, intercept) in zip(stored, factors, strict=True)]  # fmt: skip
+def _measured(stored: Pixels, planes: Sequence[Plane]) -> Pixels:
+    """Return what stored values mean: by the rescale factors of each plane, or by its table."""
+    scales = {(plane.frame.slope, plane.frame.intercept, plane.frame.table) for plane in planes}
+    slope, intercept, table = scales.pop()
+    if not scales and table is None:
+        return scaled(stored, slope=slope, intercept=intercept)
+    slices = [_measured_plane(pixels, plane) for pixels, plane in zip(stored, planes, strict=True)]
     return np.stack(slices).astype(np.result_type(*slices), copy=False)
 
 
-def _padded(stored: Pixels, planes: Sequence[Plane]) -> npt.NDArray[np.bool_] | None:
-    """Return which pixels are padding, or None where there is none.
-
-    A padding of 0 is left: 0 is the lowest value of an unsigned image, the air around it, and no outlier.
-    """
-    if stored.ndim == 4 or all(plane.header.padding in (None, (0, 0)) for plane in planes):
-        return None
-    padded = np.zeros(stored.shape, dtype=np.bool_)
-    for mask, pixels, plane in zip(padded, stored, planes, strict=True):
-        if plane.header.padding not in (None, (0, 0)):
-            low, high = plane.header.padding
-            # a lossy CT rings around its padding, and nothing measured is as low
-            mask |= pixels <= high if plane.header.modality == "CT" else (pixels >= low) & (pixels <= high)
-    return padded if padded.any() else None
+def _measured_plane(pixels: Pixels, plane: Plane) -> Pixels:
+    frame = plane.frame
+    if frame.table is None:
+        return scaled(pixels, slope=frame.slope, intercept=frame.intercept)
+    if pixels.dtype.kind not in "iu":
+        raise UnreadableScanError(
+            "has a Modality LUT for pixels that are no whole numbers", fix=_FIX_COPY, code="header-damaged"
+        )
+    # what is bright is said of the values that the table gives, not of those that are stored
+    table = frame.table.inverted() if is_inverted(plane.header) else frame.table
+    return table.apply(pixels)
 
 
 def _fill(values: Pixels, padded: npt.NDArray[np.bool_]) -> None:
