@@ -7,11 +7,12 @@ picture. Below air nothing is measured in a CT, and there the header is always b
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+from scipy import ndimage
 
 from medres.data.readers.dicom.planes import Plane
 
@@ -27,6 +28,9 @@ _EVEN_SHARE = 0.5
 
 # It fills a picture up to its edge: of a round field of view the four corners, of a moved one a strip.
 _EDGE_SHARE = 0.01
+
+# Single pixels at the edge that happen to have the value are tissue.
+_LEAST_AREA = 10
 
 _DOUBT = (
     "padding-doubt: its header names a padding value (or range) that its tissue has as well; the values were left as "
@@ -46,17 +50,19 @@ def padded_pixels(stored: Pixels, planes: Sequence[Plane]) -> tuple[Mask | None,
     """
     if stored.ndim == 4 or all(_says_nothing(plane) for plane in planes):
         return None, ()
-    named, surely = np.zeros(stored.shape, dtype=np.bool_), np.zeros(stored.shape, dtype=np.bool_)
-    for pixels, plane, by_word, by_value in zip(stored, planes, named, surely, strict=True):
-        if not _says_nothing(plane):
-            by_value |= _below_air(pixels, plane)
-            by_word |= _in_range(pixels, plane) & ~by_value
-    doubtful = bool(named.any()) and not _looks_like_padding(stored, named)
-    if doubtful:
-        named = _exact_value(stored, planes) & ~surely
-        named &= _looks_like_padding(stored, named)
-    padded = surely | named
+    padded, doubtful = _each(_below_air, stored, planes), False
+    for named in (_each(_exact_value, stored, planes), _each(_in_range, stored, planes)):
+        named &= ~padded  # the value first, then the rest of its range: one may be padding and the other tissue
+        believed = _padding_among(named, stored)
+        doubtful |= bool((named & ~believed).any())
+        padded |= believed
     return (padded if padded.any() else None), (_DOUBT,) if doubtful else ()
+
+
+def _each(rule: Callable[[Pixels, Plane], Mask], stored: Pixels, planes: Sequence[Plane]) -> Mask:
+    empty = np.zeros(stored.shape[1:], dtype=np.bool_)
+    masks = [empty if _says_nothing(plane) else rule(pixels, plane) for pixels, plane in zip(stored, planes, strict=True)]
+    return np.stack(masks)
 
 
 def _says_nothing(plane: Plane) -> bool:
@@ -70,10 +76,9 @@ def _in_range(pixels: Pixels, plane: Plane) -> Mask:
     return np.asarray((pixels >= low) & (pixels <= high))
 
 
-def _exact_value(stored: Pixels, planes: Sequence[Plane]) -> Mask:
-    values = [np.nan if plane.header.padding is None or _says_nothing(plane) else plane.header.padding[0]
-              for plane in planes]  # fmt: skip
-    return np.asarray(stored == np.array(values)[:, None, None])
+def _exact_value(pixels: Pixels, plane: Plane) -> Mask:
+    assert plane.header.padding is not None
+    return np.asarray(pixels == plane.header.padding[0])
 
 
 def _below_air(pixels: Pixels, plane: Plane) -> Mask:
@@ -86,12 +91,36 @@ def _below_air(pixels: Pixels, plane: Plane) -> Mask:
     return np.asarray((pixels <= max(plane.header.padding)) & (pixels < below_air))
 
 
-def _looks_like_padding(stored: Pixels, mask: Mask) -> bool:
-    """Return whether pixels are even areas that reach the edges of their slices."""
-    num = int(mask.sum())
-    if not num:
-        return False
-    even = int((mask[..., 1:] & (stored[..., 1:] == stored[..., :-1])).sum())
+def _padding_among(named: Mask, stored: Pixels) -> Mask:
+    """Return which of the pixels that a header names are padding: even areas that reach the edges of their slices.
+
+    A value that lies beyond all others is padding inside the picture too; one that tissue could have is not.
+    """
+    if not named.any():
+        return named
+    if _is_beyond(named, stored) and _is_even(named, stored) and _reaches_edge(named):
+        return named
+    at_edge = np.stack([_edge_areas(mask) for mask in named])
+    return at_edge if _is_even(at_edge, stored) and _reaches_edge(at_edge) else np.zeros_like(named)
+
+
+def _is_beyond(mask: Mask, stored: Pixels) -> bool:
+    inside, others = stored[mask], stored[~mask]
+    return bool(others.size and (inside.max() < others.min() or inside.min() > others.max()))
+
+
+def _is_even(mask: Mask, stored: Pixels) -> bool:
+    return int((mask[..., 1:] & (stored[..., 1:] == stored[..., :-1])).sum()) >= _EVEN_SHARE * int(mask.sum())
+
+
+def _reaches_edge(mask: Mask) -> bool:
     edges = (mask[:, 0], mask[:, -1], mask[:, :, 0], mask[:, :, -1])
-    at_edge = sum(int(edge.sum()) for edge in edges) / sum(edge.size for edge in edges)
-    return even >= _EVEN_SHARE * num and at_edge >= _EDGE_SHARE
+    return sum(int(edge.sum()) for edge in edges) >= _EDGE_SHARE * sum(edge.size for edge in edges)
+
+
+def _edge_areas(mask: Mask) -> Mask:
+    """Return the connected areas of a slice that touch its edge."""
+    areas, _ = ndimage.label(mask)
+    touching = np.unique(np.concatenate([areas[0], areas[-1], areas[:, 0], areas[:, -1]]))
+    large = np.flatnonzero(np.bincount(areas.ravel()) >= _LEAST_AREA)
+    return np.asarray(np.isin(areas, np.intersect1d(touching[touching > 0], large)))
