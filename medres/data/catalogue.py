@@ -95,6 +95,7 @@ _CONTENT: Mapping[str, Kind] = {
     "constant": Kind("error", "A scan shows something."),
     "nearly-empty": Kind("warning", "A scan shows more than a few voxels."),
     "mixed-dimensions": Kind("error", "All scans are images or all are volumes."),
+    "modality-unclear": Kind("warning", "What a scan was made with follows from its header or its values."),
     "mixed-modality": Kind("warning", "All scans are of one modality."),
     "mixed-color": Kind("warning", "Scans are grey: colour is a screenshot, an overlay or a compression artefact."),
     "spacing-implausible": Kind("error", "Voxels of a scan of the body are between 0.01 and 20 mm."),

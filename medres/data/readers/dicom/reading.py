@@ -13,6 +13,7 @@ from medres.data.image import ScanImage
 from medres.data.readers.dicom.choosing import SeriesChoice, choose_series
 from medres.data.readers.dicom.grouping import STACKED, DicomSeries, grouped, is_secondary_capture, read_headers
 from medres.data.readers.dicom.headers import Header, read_header
+from medres.data.readers.dicom.left_out import left_out_of, parts_of
 from medres.data.readers.dicom.pixels import Pixels, digest, is_inverted, read_values
 from medres.data.readers.dicom.placing import placed
 from medres.data.readers.dicom.planes import Plane, planes_of, split_places, split_stacks, split_volumes
@@ -141,11 +142,14 @@ def _require_one_object(groups: Grouped) -> None:
 
 def _choice_notes(choice: SeriesChoice) -> tuple[str, ...]:
     assert choice.chosen is not None
-    if not choice.rejected:
-        return ()
+    left_out = left_out_of(choice.chosen, choice.rejected)
+    parts = () if left_out is None else left_out.notes
+    num_others = len(choice.rejected) - len(parts_of(choice.chosen, choice.rejected))
+    if not num_others:
+        return parts
     doubt = "; others are as good by the rule" if choice.ambiguous else ""
-    return (f"series-chosen: one of {len(choice.rejected) + 1} series was taken, with {choice.chosen.num_images} "
-            f"image(s){doubt}",)  # fmt: skip
+    return (f"series-chosen: one of {num_others + 1} series was taken, with {choice.chosen.num_images} "
+            f"image(s){doubt}", *parts)  # fmt: skip
 
 
 def _read_group(series: DicomSeries, headers: Sequence[Header], *, rules: ReadingRules) -> ScanImage:
