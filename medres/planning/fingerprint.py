@@ -160,7 +160,10 @@ def _modality(scans: Collection[ScanStatistics]) -> tuple[Modality, str]:
         return "other", f"The scans do not agree on a modality: {found}."
     low, high = (Spread.over(values).median for values in _value_limits(scans))
     values = f"values from {low:g} to {high:g} in the median scan"
-    return guess, f"{count} of {len(scans)} scans {_SIGNS[guess]}; {values}.{_unclear(scans)}{_by_headers(guess, scans)}"
+    return (
+        guess,
+        f"{count} of {len(scans)} scans {_SIGNS[guess]}; {values}.{_unclear(scans)}{_by_headers(guess, scans)}",
+    )
 
 
 def _unclear(scans: Collection[ScanStatistics]) -> str:

@@ -195,8 +195,8 @@ def _odd_qfac(header: Header) -> tuple[str, ...]:
     qfac = float(header["pixdim"][0])
     if qfac in (1.0, -1.0, 0.0):
         return ()
-    return (f"qform-damaged: pixdim[0] (qfac) is {qfac:g}, neither 1 nor -1; the side of the last axis was taken by its "
-            "sign",)  # fmt: skip
+    note = f"qform-damaged: pixdim[0] (qfac) is {qfac:g}, neither 1 nor -1; the last axis was turned by its sign"
+    return (note,)
 
 
 def _disagreement(sform: Affine, header: Header) -> tuple[str, ...]:

@@ -56,7 +56,11 @@ def test_the_header_decides_where_voxels_are_odd():
 
 def test_what_may_be_ct_or_mr_is_said_and_called_neither():
     unclear = {"modality": "other", "evidence": f"{CANNOT_TELL}: values from 0 to 1500", "levels": MR["levels"]}
-    known = {**{f"s{n}": entry() for n in range(9)}, "s9": entry(**unclear), "h": entry(**unclear, header_modality="PT")}
+    known = {
+        **{f"s{n}": entry() for n in range(9)},
+        "s9": entry(**unclear),
+        "h": entry(**unclear, header_modality="PT"),
+    }
     by_code = {finding.code: finding for finding in findings(known) if finding.sample_id == "s9"}
     assert by_code["modality-unclear"].value == f"s9 may be CT or MR ({CANNOT_TELL}: values from 0 to 1500)."
     assert "s9 may be CT or MR" in by_code["mixed-modality"].value

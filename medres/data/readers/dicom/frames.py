@@ -123,9 +123,7 @@ def _classic_order(dataset: Dataset) -> Mapping[str, float | str]:
     return order
 
 
-def _enhanced(
-    dataset: Dataset, group: Dataset, shared: Dataset | None, index: int, table: LookupTable | None
-) -> Frame:
+def _enhanced(dataset: Dataset, group: Dataset, shared: Dataset | None, index: int, table: LookupTable | None) -> Frame:
     def macro(keyword: str) -> Dataset | None:
         own = first_item(group, keyword)
         return own if own is not None or shared is None else first_item(shared, keyword)

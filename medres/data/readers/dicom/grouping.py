@@ -93,7 +93,7 @@ class DicomSeries:
     original: bool = True
     localizer: bool = False
     instance_numbers: tuple[int, ...] = ()
-    geometry: SliceGeometry = SliceGeometry()  # noqa: RUF009  # frozen
+    geometry: SliceGeometry = SliceGeometry()
 
 
 @dataclass(frozen=True, kw_only=True)

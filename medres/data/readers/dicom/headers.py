@@ -6,20 +6,18 @@ import functools
 import hashlib
 import io
 import os
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from medres.data.readers.dicom.deflated import is_deflated, unpacked
 from medres.data.readers.dicom.elements import Dataset, is_dicom, number, raw_bytes, tag_of, text, texts, whole
 from medres.data.readers.dicom.frames import Frame, read_frames
 from medres.data.readers.dicom.quiet import quietly
-from medres.data.readers.limits import MAX_DEFLATE_RATIO, is_bomb
 from medres.errors import UnreadableScanError
 
-_DEFLATED = b"1.2.840.10008.1.2.1.99"
 _DICOMDIR = "1.2.840.10008.1.3.10"
 # Everything after the pixels' description is left on disk; private elements of a vendor can be megabytes.
 _KEYWORDS = [
@@ -198,37 +196,6 @@ def explained() -> Iterator[None]:
         ) from None
 
 
-def refuse_deflate_bomb(stream: BinaryIO, head: bytes, num_bytes: int) -> None:
-    """Refuse a deflated file that unpacks to a flood; pydicom would unpack it whole, whatever its size.
-
-    Raises:
-        UnreadableScanError: It unpacks to more than 1 GiB, or more than 500:1 beyond 256 MiB.
-    """
-    if _DEFLATED not in head:
-        return
-    stream.seek(0)
-    content = stream.read()
-    start = content.find(_DEFLATED)
-    group_length = int.from_bytes(content[140:144], "little") if content[128:132] == b"DICM" else start
-    unpacked = zlib.decompressobj(-zlib.MAX_WBITS)
-    limit = min(MAX_DEFLATE_RATIO * num_bytes, _MAX_DEFLATED_BYTES)
-    total, waiting = 0, content[144 + group_length :]
-    while waiting and not unpacked.eof:
-        try:
-            total += len(unpacked.decompress(waiting, 2**20))
-        except zlib.error:
-            return  # not deflated from here on: pydicom says what it makes of it
-        waiting = unpacked.unconsumed_tail
-        if total > limit or is_bomb(total, compressed_bytes=num_bytes, spared_bytes=_SPARED_BYTES):
-            raise UnreadableScanError(
-                f"unpacks {num_bytes:,} bytes to more than {total:,}, as a decompression bomb does",
-                fix="Export it without compression.",
-                code="decompression-bomb",
-            )
-
-
-_SPARED_BYTES = 256 * 2**20
-_MAX_DEFLATED_BYTES = 2**30
 _UNDEFINED = 0xFFFFFFFF
 _FIX = "Copy or export the file again."
 
@@ -237,12 +204,12 @@ def _parse(stream: BinaryIO, head: bytes, num_bytes: int) -> tuple[Dataset, bool
     """Return the header, whether pixels follow it, and whether it is cut off."""
     import pydicom
 
-    refuse_deflate_bomb(stream, head, num_bytes)
-    stream.seek(0)
+    deflated, stream = is_deflated(head), unpacked(stream)
     dataset = pydicom.dcmread(stream, stop_before_pixels=True, force=True, specific_tags=_tags())
     # the stream stands before the pixels; at its end where there are none; behind it where a skipped one is cut off
-    cut_off = stream.tell() > num_bytes or any(map(_is_short, (*dataset.file_meta.values(), *dataset.values())))
-    return dataset, _DEFLATED in head or stream.tell() < num_bytes, cut_off
+    beyond = not deflated and stream.tell() > num_bytes
+    cut_off = beyond or any(map(_is_short, (*dataset.file_meta.values(), *dataset.values())))
+    return dataset, deflated or stream.tell() < num_bytes, cut_off
 
 
 @functools.cache

@@ -1,4 +1,4 @@
-"""Slices of a chosen series that were left out, since they do not fit the others: which, why, and whether they are missed.
+"""Slices of a chosen series that were left out since they do not fit the others: which, why, and what is missing.
 
 One slice of another matrix among 200 is no series of its own that nobody chose: it was meant for the volume.
 """
@@ -51,7 +51,7 @@ class LeftOut:
 
 
 def parts_of(chosen: DicomSeries, series: Sequence[DicomSeries]) -> tuple[DicomSeries, ...]:
-    """Return the other parts of the chosen series: of the same uid and another geometry, and no scout by their header."""
+    """Return the other parts of the chosen series: of the same uid and another geometry, and not called a scout."""
     return tuple(
         one
         for one in series

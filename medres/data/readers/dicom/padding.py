@@ -1,4 +1,4 @@
-"""Padding: pixels that fill a slice up to its rectangle, and are no measurement (Pixel Padding Value, PS3.3 C.7.5.1.1.2).
+"""Padding: pixels that fill a slice up to its rectangle and measure nothing (Pixel Padding Value, PS3.3 C.7.5.1.1.2).
 
 A header may name a value that tissue has as well, or a range that holds most of it; taken by the word, it would flatten
 what was measured. So what is named is believed only where it looks like padding: even areas that reach the edge of the
@@ -41,8 +41,8 @@ _DOUBT = (
 def padded_pixels(stored: Pixels, planes: Sequence[Plane]) -> tuple[Mask | None, tuple[str, ...]]:
     """Return which pixels are padding (None where there is none), and a note where the header was not believed.
 
-    A padding of 0 is left: 0 is the lowest value of an unsigned image, the air around it, and no outlier. (In a CT whose
-    pixels are signed it is water, and looked at like any other.)
+    A padding of 0 is left: 0 is the lowest value of an unsigned image, the air around it, and no outlier. (In a CT of
+    signed pixels it is water, and looked at like any other.)
 
     Args:
         stored: ``(N, rows, columns)`` as stored, or with a last axis of colours, which have no padding.
@@ -61,13 +61,15 @@ def padded_pixels(stored: Pixels, planes: Sequence[Plane]) -> tuple[Mask | None,
 
 def _each(rule: Callable[[Pixels, Plane], Mask], stored: Pixels, planes: Sequence[Plane]) -> Mask:
     empty = np.zeros(stored.shape[1:], dtype=np.bool_)
-    masks = [empty if _says_nothing(plane) else rule(pixels, plane) for pixels, plane in zip(stored, planes, strict=True)]
+    masks = [
+        empty if _says_nothing(plane) else rule(pixels, plane) for pixels, plane in zip(stored, planes, strict=True)
+    ]
     return np.stack(masks)
 
 
 def _says_nothing(plane: Plane) -> bool:
-    header = plane.header
-    return header.padding is None or (header.padding == (0, 0) and not (header.signed and header.modality == "CT"))
+    padding, water = plane.header.padding, plane.header.signed and plane.header.modality == "CT"
+    return padding is None or (not any(padding) and not water)
 
 
 def _in_range(pixels: Pixels, plane: Plane) -> Mask:

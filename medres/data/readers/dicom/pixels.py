@@ -6,7 +6,7 @@ import functools
 import hashlib
 import importlib.util
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -14,13 +14,14 @@ import numpy as np
 import numpy.typing as npt
 
 from medres.data.readers.dicom.codestreams import require_claimed_size
+from medres.data.readers.dicom.deflated import unpacked
 from medres.data.readers.dicom.elements import Dataset, raw_bytes, tag_of, text, whole
-from medres.data.readers.dicom.headers import Header, explained, opened, refuse_deflate_bomb
+from medres.data.readers.dicom.headers import Header, explained, opened
 from medres.data.readers.dicom.padding import padded_pixels
 from medres.data.readers.dicom.palettes import PALETTE_KEYWORDS, palette_colors
 from medres.data.readers.dicom.planes import Plane
 from medres.data.readers.dicom.quiet import quietly
-from medres.data.readers.limits import require_reasonable_size
+from medres.data.readers.limits import require_plane_size, require_reasonable_size
 from medres.data.readers.nifti import scaled
 from medres.errors import UnreadableScanError
 
@@ -106,11 +107,10 @@ def is_inverted(header: Header) -> bool:
 
 
 def _read_stored(planes: Sequence[Plane]) -> Pixels:
+    _require_bearable(planes)
     stored: Pixels | None = None
     for index, pixels in enumerate(_decoded(planes)):
         if stored is None:
-            size = len(planes) * pixels.size
-            require_reasonable_size(size, size * pixels.itemsize)
             stored = np.empty((len(planes), *pixels.shape), dtype=pixels.dtype)
         if pixels.shape != stored.shape[1:]:
             raise UnreadableScanError("has images of different sizes", fix=_FIX_COPY, code="header-damaged")
@@ -119,6 +119,18 @@ def _read_stored(planes: Sequence[Plane]) -> Pixels:
         stored[index] = pixels
     assert stored is not None  # planes are never empty
     return stored
+
+
+def _require_bearable(planes: Sequence[Plane]) -> None:
+    """Refuse planes that are too large by what their headers claim, before any of them is read."""
+    num_voxels = num_bytes = 0
+    for plane in planes:
+        header = plane.header
+        require_plane_size(header.rows, header.columns)
+        size = header.rows * header.columns * header.samples
+        num_voxels += size
+        num_bytes += size * -(-header.bits_allocated // 8)
+    require_reasonable_size(num_voxels, num_bytes)
 
 
 def _decoded(planes: Sequence[Plane]) -> Iterator[Pixels]:
@@ -172,14 +184,25 @@ _COLORS = ("RGB", "PALETTE COLOR", "YBR_RCT", "YBR_ICT", "ARGB")
 
 
 def _read_dataset(header: Header) -> Dataset:
-    import pydicom
+    from pydicom.filereader import read_partial
 
     with opened(header.path, header.content) as stream, explained():
-        refuse_deflate_bomb(stream, stream.read(2048), header.num_bytes)
-        stream.seek(0)
-        dataset = pydicom.dcmread(stream, force=True, specific_tags=_tags())
+        plain = unpacked(stream, pixel_bytes=_expected_bytes(header))
+        dataset = read_partial(plain, _behind_pixels(), force=True, specific_tags=_tags())
         _fill_in(dataset, header)
     return dataset
+
+
+def _behind_pixels() -> Callable[[Any, str | None, int], bool]:
+    """Return the rule by which reading stops behind the pixels: what follows them is not needed, and may be a flood."""
+    seen = False
+
+    def stops(tag: Any, vr: str | None, length: int) -> bool:
+        nonlocal seen
+        stop, seen = seen, tag in _tags()[:3]
+        return stop
+
+    return stops
 
 
 @functools.cache
@@ -278,7 +301,6 @@ def _require_whole(dataset: Dataset, header: Header, *, compressed: bool) -> Non
         raise UnreadableScanError("holds no pixels", fix="Name the folder of the images.", code="no-pixels")
     declared, expected = _declared_bytes(dataset), _expected_bytes(header)
     if compressed:
-        require_reasonable_size(header.rows * header.columns * header.samples, expected // len(header.frames))
         require_claimed_size(content, header)
         return
     if len(content) < declared:

@@ -203,21 +203,60 @@ def test_a_compressed_image_that_claims_more_than_its_header_is_refused():
     assert (error.code, "60000 x 60000" in error.problem) == ("header-damaged", True)
 
 
-def test_a_deflate_bomb_is_refused():
-    content = as_syntax(dataset(stack(1)[0]), DeflatedExplicitVRLittleEndian)
+def deflated_flood(made, *, before, level=9):
+    """A deflated file with 280 MB of zeros behind its pixels, or before them in a private element."""
+    if before:
+        made.add_new(0x00091001, "OB", bytes(64))  # its length is written over
+    content = as_syntax(made, DeflatedExplicitVRLittleEndian)
     start = 144 + int.from_bytes(content[140:144], "little")
     plain = zlib.decompress(content[start:], -15)
-    packer = zlib.compressobj(9, zlib.DEFLATED, -15)
-    bomb = packer.compress(plain) + b"".join(packer.compress(bytes(2**20)) for _ in range(280)) + packer.flush()
-    assert quick_and_small_bomb(content[:start] + bomb).code == "decompression-bomb"
+    at = len(plain)
+    if before:
+        at = plain.index(b"\x09\x00\x01\x10OB\0\0") + 12
+        plain = plain[: at - 4] + (64 + 280 * 2**20).to_bytes(4, "little") + plain[at:]
+    packer = zlib.compressobj(level, zlib.DEFLATED, -15)
+    packed = packer.compress(plain[:at])
+    packed += b"".join(packer.compress(bytes(2**20)) for _ in range(280))
+    return content[:start] + packed + packer.compress(plain[at:]) + packer.flush()
 
 
-def quick_and_small_bomb(content):
+def test_a_flood_before_the_pixels_of_a_deflated_file_is_refused():
+    content = deflated_flood(dataset(stack(1)[0]), before=True)
+    assert quick_and_small(content).code == "decompression-bomb"
+
+
+def test_a_flood_behind_the_pixels_is_never_unpacked():
+    content = deflated_flood(dataset(stack(1)[0]), before=False)
     process = psutil.Process()
     before = process.memory_info().rss
-    error = refusal(content)
-    assert process.memory_info().rss - before < 80 * 2**20
-    return error
+    np.testing.assert_array_equal(read_dicom_bytes(content, rules=RULES).voxels[0], stack(1)[0] - 1024)
+    assert process.memory_info().rss - before < 50 * 2**20
+
+
+@pytest.mark.parametrize("level", [1, 9])
+def test_a_deflated_image_is_refused_by_its_header(level):
+    """20,000 x 20,000 zeros: 229:1 at level 1, and refused as at level 9, before any pixel is unpacked."""
+    content = as_syntax(dataset(np.zeros((4, 4), np.uint8), Rows=20000, Columns=20000), DeflatedExplicitVRLittleEndian)
+    start = 144 + int.from_bytes(content[140:144], "little")
+    plain = zlib.decompress(content[start:], -15)
+    packer = zlib.compressobj(level, zlib.DEFLATED, -15)
+    pixels = plain[:-20] + (20000 * 20000).to_bytes(4, "little")
+    packed = packer.compress(pixels) + b"".join(packer.compress(bytes(2**22)) for _ in range(96)) + packer.flush()
+    assert quick_and_small(content[:start] + packed).code == "too-large"
+
+
+def test_deflated_files_have_no_private_limit_on_what_they_may_honestly_hold():
+    pixels = np.random.default_rng(0).integers(0, 4000, (1200, 1100)).astype(np.int16)
+    made = dataset(pixels)
+    made.add_new(0x00091001, "OB", bytes(3 * 2**20))
+    image = read_dicom_bytes(as_syntax(made, DeflatedExplicitVRLittleEndian), rules=RULES)
+    np.testing.assert_array_equal(image.voxels[0], pixels - 1024)
+
+
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.9, 0.99])
+def test_a_deflated_file_that_is_cut_off_is_refused(share):
+    content = as_syntax(dataset(large()), DeflatedExplicitVRLittleEndian)
+    assert refusal(content[: int(share * len(content))]).code in ("truncated", "header-damaged", "no-pixels")
 
 
 # --- zip archives

@@ -15,8 +15,8 @@ RULES = ReadingRules()
 LEANING = (1.0, 0.0, 0.0, 0.0, float(np.cos(0.05)), float(np.sin(0.05)))  # 2.9 degrees
 
 ODD = {
-    "fewer rows": (dict(), (10, 24), "has 10 x 24 pixels, the other 11 20 x 24"),
-    "more columns": (dict(), (20, 48), "has 20 x 48 pixels, the other 11 20 x 24"),
+    "fewer rows": ({}, (10, 24), "has 10 x 24 pixels, the other 11 20 x 24"),
+    "more columns": ({}, (20, 48), "has 20 x 48 pixels, the other 11 20 x 24"),
     "spacing": ({"PixelSpacing": [1.4, 1.6]}, (20, 24), "has pixels of 1.4 x 1.6 mm, the other 11 0.7 x 0.8 mm"),
     "orientation": ({"orientation": LEANING}, (20, 24), "has another orientation than the other 11"),
 }
