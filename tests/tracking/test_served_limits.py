@@ -105,7 +105,8 @@ def test_a_body_of_80_mb_is_refused_with_413_and_one_sentence(app: Any, kind: st
     answer = app.post("/invocations", content=body, headers={"Content-Type": kind})
     assert answer.status_code == 413
     said = answer.json()["message"]
-    assert said.startswith("The request has 80 MB, the limit is 64 MB") and MAX_REQUEST_VARIABLE in said
+    assert said.startswith("The request has 80 MB, the limit is 64 MB")
+    assert MAX_REQUEST_VARIABLE in said
     assert "AAAA" not in answer.text
     # the body itself, as the server and the client of this test hold it
     assert psutil.Process().memory_info().rss - before < 300 * MB
@@ -116,7 +117,8 @@ def test_a_bomb_is_refused_in_its_row_and_the_others_are_answered(app: Any, tiny
     answer = app.post("/invocations", json=body_of(one_scan(tiny), zeros_of((800, 800, 800)), one_scan(tiny)))
     assert answer.status_code == 200
     first, bomb, last = answer.json()["predictions"]
-    assert first["predicted"] and first == last
+    assert first["predicted"]
+    assert first == last
     assert (bomb["predicted"], bomb["prob_benign"], bomb["findings"]) == (None, None, TOO_LARGE)
     assert psutil.Process().memory_info().rss - before < 60 * MB
 

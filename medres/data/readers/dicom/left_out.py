@@ -12,14 +12,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from medres.data.readers.dicom.grouping import DicomSeries, SliceGeometry
+from medres.data.readers.dicom.grouping import STACKED, DicomSeries, SliceGeometry
 from medres.data.wording import counted
 
 # Slices that lean by less belong to the stack that they lie in: a wrong rounding, or motion. A scout lies across.
 _MOST_DEGREES = 10.0
 # How far beyond the end of a stack, in distances between its slices, a slice still continues it.
 _MOST_STEPS = 1.5
-_MOST_NUMBERED = 5
+_MOST_NUMBERED, _MOST_PARTS = 5, 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +51,12 @@ class LeftOut:
 
 
 def parts_of(chosen: DicomSeries, series: Sequence[DicomSeries]) -> tuple[DicomSeries, ...]:
-    """Return the other parts of the chosen series: of the same uid and another geometry, and not called a scout."""
+    """Return the other parts of the chosen series: of the same uid and another geometry, and not called a scout.
+
+    Images without a place (radiographs, captures) are scans of their own, whatever series they are in.
+    """
+    if chosen.modality not in STACKED and not chosen.geometry.positions:
+        return ()
     return tuple(
         one
         for one in series
@@ -69,7 +74,9 @@ def left_out_of(chosen: DicomSeries, series: Sequence[DicomSeries]) -> LeftOut |
     parts = parts_of(chosen, series)
     if not parts:
         return None
-    said = [f"{_numbered(part)} of the chosen series {_difference(part, chosen)}" for part in parts]
+    said = [f"{_numbered(part)} of the chosen series {_difference(part, chosen)}" for part in parts[:_MOST_PARTS]]
+    if len(parts) > _MOST_PARTS:
+        said.append(f"and {counted(len(parts) - _MOST_PARTS, 'other kind')} of slices")
     number = sum(part.num_images for part in parts)
     were = "was" if number == 1 else "were"
     return LeftOut(
@@ -92,14 +99,18 @@ def _numbered(part: DicomSeries) -> str:
 
 def _difference(part: DicomSeries, chosen: DicomSeries) -> str:
     own, others = part.geometry, chosen.geometry
-    have = "has" if part.num_images == 1 else "have"
+    have = "has" if max(len(part.instance_numbers), 1) == 1 else "have"
     if own.matrix != others.matrix:
         return f"{have} {_matrix(own)} pixels, the other {chosen.num_images} {_matrix(others)}"
     if own.spacing_mm != others.spacing_mm:
         return f"{have} pixels of {_spacing(own)}, the other {chosen.num_images} {_spacing(others)}"
     if own.orientation != others.orientation:
         return f"{have} another orientation than the other {chosen.num_images}"
-    return f"{'differs' if part.num_images == 1 else 'differ'} in kind from the other {chosen.num_images}"
+    if own.samples != others.samples:
+        return f"{have} {own.samples} values a pixel, the other {chosen.num_images} {others.samples}"
+    if bool(own.positions) != bool(others.positions):
+        return f"{have} {'a' if own.positions else 'no'} place, unlike the other {chosen.num_images}"
+    return f"{have} another kind of image than the other {chosen.num_images}"
 
 
 def _matrix(geometry: SliceGeometry) -> str:

@@ -89,6 +89,14 @@ def test_a_rounding_of_the_header_divides_nothing(tmp_path):
     assert (image.spatial_shape[2], image.notes) == (12, ())
 
 
+def test_images_without_a_place_are_other_scans_and_no_parts(tmp_path):
+    for index in range(3):
+        pixels = stack(1, (10 + index, 10))[0].astype("u1")
+        save(dataset(pixels, modality="OT", ImagePositionPatient=None, number=index + 1), tmp_path / f"{index}.dcm")
+    assert "series-chosen" in codes(read_study(tmp_path, rules=RULES).notes)
+    assert "series-divided" not in codes(read_study(tmp_path, rules=RULES).notes)
+
+
 def test_another_series_beside_it_is_still_a_choice(tmp_path):
     with_odd_slice(tmp_path, 11, *ODD["fewer rows"][:2])
     for index in range(3):
