@@ -29,9 +29,9 @@ MAX_PIXELS = 178_956_970
 # 1030:1 by its best: more than 100:1 is one value almost everywhere, at whatever level it was packed.
 _BOMB_RATIO = 100
 
-# A shape drawn on nothing shrinks as much and is a scan to somebody: up to 512x512x512 voxels are believed. Masks of
-# regions of interest are believed whatever their ratio: that of one lesion in a whole body shrinks 1000:1.
-_BOMB_VOXELS = 2**27
+# A shape drawn on nothing shrinks as much and is a scan to somebody: up to 512x512x512 voxels and 512 MB are believed.
+# Masks of regions of interest are believed whatever their ratio: that of one lesion in a whole body shrinks 1000:1.
+_BOMB_VOXELS, _BOMB_BYTES = 2**27, 2**29
 
 # Below this the question for free memory (0.1 ms) costs more than it saves.
 _SMALL_BYTES = 64 * 2**20
@@ -135,7 +135,8 @@ def require_no_bomb(num_voxels: int, num_bytes: int, *, compressed_bytes: int) -
     Raises:
         UnreadableScanError: Naming both sizes.
     """
-    if num_voxels > _BOMB_VOXELS and num_bytes > _BOMB_RATIO * compressed_bytes and not _is_believed(num_bytes):
+    large = num_voxels > _BOMB_VOXELS or num_bytes > _BOMB_BYTES
+    if large and num_bytes > _BOMB_RATIO * compressed_bytes and not _is_believed(num_bytes):
         raise UnreadableScanError(
             f"unpacks {compressed_bytes:,} bytes to {num_bytes:,} (more than {_BOMB_RATIO}:1): "
             "it is constant almost everywhere, as a decompression bomb is",

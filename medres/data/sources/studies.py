@@ -80,6 +80,14 @@ class Study:
         return tuple(file for series in self.series for file in series.files)
 
     @property
+    def num_others(self) -> int:
+        """Series beside the chosen one; other parts of that one, which do not fit it, are none."""
+        from medres.data.readers.dicom import parts_of
+
+        parts = () if self.chosen is None else parts_of(self.chosen, self.series)
+        return len(self.series) - 1 - len(parts)
+
+    @property
     def order(self) -> tuple[str, ...]:
         """By which studies of one name are numbered: it does not depend on names of files."""
         key = self.chosen.key if self.chosen else ""
@@ -91,12 +99,9 @@ class Study:
             error = self.problem or UnreadableScanError("holds no series that is a scan", code="no-series")
             place = self.all_files[0] if len(self.all_files) == 1 else self.folder
             return (found(error.code, f"{place} {error.problem}.", fix=error.fix, sample_id=sample_id, file=place),)
-        from medres.data.readers.dicom import parts_of
-
-        num_others = len(self.series) - 1 - len(parts_of(self.chosen, self.series))
-        if not num_others:
+        if not self.num_others:
             return self._left_out(sample_id)
-        others = counted(num_others, "other series of the study was", "other series of the study were")
+        others = counted(self.num_others, "other series of the study was", "other series of the study were")
         value = f"{sample_id}: {self.reason} {others} left out."
         chosen = found("series-chosen", value, fix="--series chooses another.", sample_id=sample_id, file=self.folder)
         return (chosen, *self._left_out(sample_id))

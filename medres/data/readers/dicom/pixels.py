@@ -21,7 +21,7 @@ from medres.data.readers.dicom.padding import padded_pixels
 from medres.data.readers.dicom.palettes import PALETTE_KEYWORDS, palette_colors
 from medres.data.readers.dicom.planes import Plane
 from medres.data.readers.dicom.quiet import quietly
-from medres.data.readers.limits import require_plane_size, require_reasonable_size
+from medres.data.readers.limits import require_no_bomb, require_plane_size, require_reasonable_size
 from medres.data.readers.nifti import scaled
 from medres.errors import UnreadableScanError
 
@@ -130,6 +130,8 @@ def _require_bearable(planes: Sequence[Plane]) -> None:
         size = header.rows * header.columns * header.samples
         num_voxels += size
         num_bytes += size * -(-header.bits_allocated // 8)
+    packed = sum({id(plane.header): plane.header.num_bytes for plane in planes}.values())
+    require_no_bomb(num_voxels, num_bytes, compressed_bytes=packed)
     require_reasonable_size(num_voxels, num_bytes)
 
 
@@ -301,6 +303,7 @@ def _require_whole(dataset: Dataset, header: Header, *, compressed: bool) -> Non
         raise UnreadableScanError("holds no pixels", fix="Name the folder of the images.", code="no-pixels")
     declared, expected = _declared_bytes(dataset), _expected_bytes(header)
     if compressed:
+        _require_possible_runs(dataset, content, expected)
         require_claimed_size(content, header)
         return
     if len(content) < declared:
@@ -316,6 +319,18 @@ def _require_whole(dataset: Dataset, header: Header, *, compressed: bool) -> Non
             code="header-damaged",
         )
 
+
+def _require_possible_runs(dataset: Dataset, content: bytes, expected: int) -> None:
+    """Refuse run-length codes that cannot make so many pixels: two bytes of PackBits stand for at most 128."""
+    if _transfer_syntax(dataset) == _RLE and expected > _MAX_RUN_RATIO * len(content):
+        raise UnreadableScanError(
+            f"claims {expected:,} bytes of pixels, more than {len(content):,} bytes of run lengths hold",
+            fix=_FIX_COPY,
+            code="truncated",
+        )
+
+
+_MAX_RUN_RATIO = 64
 
 # Some writers fill the last element up to a block; a row more would say that the matrix is another.
 _SPARE_BYTES = 128
