@@ -11,7 +11,10 @@ from typing import BinaryIO
 
 from medres.errors import UnreadableScanError
 
-_DEFLATED = b"1.2.840.10008.1.2.1.99"
+#: Deflated Explicit VR Little Endian.
+DEFLATED = "1.2.840.10008.1.2.1.99"
+
+_DEFLATED = DEFLATED.encode()
 # The same in as many bytes: what is unpacked here is Explicit VR Little Endian.
 _PLAIN = b"1.2.840.10008.1.2.1".ljust(len(_DEFLATED), b"\0")
 _META_BYTES = 2**16

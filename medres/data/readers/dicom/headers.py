@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from medres.data.readers.dicom.deflated import is_deflated, unpacked
+from medres.data.readers.dicom.deflated import DEFLATED, is_deflated, unpacked
 from medres.data.readers.dicom.elements import Dataset, is_dicom, number, raw_bytes, tag_of, text, texts, whole
 from medres.data.readers.dicom.frames import Frame, read_frames
 from medres.data.readers.dicom.quiet import quietly
@@ -166,6 +166,7 @@ def read_header(path: Path, content: bytes | None = None) -> Header | None:
             header = _header(dataset)
         has_pixels = has_pixels and header.rows > 0 and header.columns > 0
         header = replace(header, path=path, content=content, num_bytes=num_bytes, has_pixels=has_pixels)
+        header = replace(header, transfer_syntax=DEFLATED) if is_deflated(head) else header
         _require_pixels(header, cut_off=cut_off)
     return header
 
