@@ -39,6 +39,18 @@ _EIGHT_BIT_LEVELS = 256
 # then 95 % of it are no bone.
 _MOSTLY_NO_BONE_HU = 700.0
 
+# A CT that was clipped at 0 has the value 0 where air, lung and fat were, and most of the rest is soft tissue of 20 to
+# 80 HU. Magnitudes with an exact background lie anywhere, and noise around 0 has its mode at less than 10; where they
+# lie just so, nothing in the voxels tells the two apart.
+_CLIPPED_SHARE = 0.2
+_CLIPPED_MODE_HU = (10.0, 120.0)
+_CLIPPED_SOFT_HU = 200.0
+_HIGHEST_HU = 3100.0
+_MODE_STEP_HU = 10.0
+
+#: How the evidence begins where voxels may be of one modality or of another; the guess is then ``other``.
+CANNOT_TELL = "cannot tell"
+
 # Modalities by DICOM's codes. A header can hold anything in their place, which is then not repeated; "other" (OT) and
 # a secondary capture (SC) say nothing about the values.
 _MODALITIES = frozenset(
@@ -155,7 +167,8 @@ def guess_modality(
     recognised as a magnitude image, in any unit: more than 255 steps from the darkest to the brightest value, many
     voxels near the darkest, few near the brightest. Everything else is ``other``. Which of the two is guessed does not
     change with the unit: not if all values are multiplied by a positive number, not if a number is added to them
-    (unless they then are Hounsfield units).
+    (unless they then are Hounsfield units). What may be such an image or a CT that was clipped at 0 is ``other``, with
+    evidence that begins with `CANNOT_TELL`.
 
     Args:
         values: Sample of the voxels.
@@ -168,7 +181,8 @@ def guess_modality(
         return _as_header_says(header, values, low, high, dtype)
     if dtype.itemsize == 1:
         return "other", f"8-bit values, {low:g} to {high:g}"
-    return _as_ct(values, low, high) or _as_mr(values, low, high) or ("other", _range_evidence(low, high))
+    known = _as_ct(values, low, high) or _as_either(values, low, high) or _as_mr(values, low, high)
+    return known or ("other", _range_evidence(low, high))
 
 
 def known_modality(header: str | None) -> str | None:
@@ -239,6 +253,23 @@ def _as_ct(values: Sample, low: float, high: float) -> tuple[Modality, str] | No
     if _AIR_HU < low < 0 and high - low > _EIGHT_BIT_RANGE and soft >= _MOSTLY and _is_whole(values):
         return "CT", f"Hounsfield units: whole numbers from {low:g}, {soft:.0%} of them between fat and blood"
     return None
+
+
+def _as_either(values: Sample, low: float, high: float) -> tuple[Modality, str] | None:
+    """Return that a scan may be a CT clipped at 0, or an MR whose background is 0; None where it is no such CT."""
+    clipped, rest = float(np.mean(values == 0)), values[values > 0]
+    if low != 0 or high <= _EIGHT_BIT_RANGE or clipped < _CLIPPED_SHARE or not len(rest):
+        return None
+    counts, edges = np.histogram(rest, bins=np.arange(0, _HIGHEST_HU + _MODE_STEP_HU, _MODE_STEP_HU))
+    mode = float(edges[counts.argmax()])
+    soft = float(np.mean(rest <= _CLIPPED_SOFT_HU))
+    in_range = np.percentile(values, 99.5) <= _HIGHEST_HU
+    if not (in_range and soft >= 0.5 and _CLIPPED_MODE_HU[0] <= mode <= _CLIPPED_MODE_HU[1]):
+        return None
+    return "other", (
+        f"{CANNOT_TELL}: values from {low:g} to {high:g}, {clipped:.0%} of them exactly 0 and {soft:.0%} of the others "
+        f"up to {_CLIPPED_SOFT_HU:g}, as a CT clipped at 0 has them, or an MR"
+    )
 
 
 def _as_mr(values: Sample, low: float, high: float) -> tuple[Modality, str] | None:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 import pydantic
 
-from medres.data.statistics import Modality, ScanStatistics
+from medres.data.statistics import CANNOT_TELL, Modality, ScanStatistics
 from medres.data.wording import range_text
 from medres.errors import DataError
 from medres.planning.axes import anatomical_axes, reordered, scan_axes
@@ -173,7 +173,16 @@ def _modality(scans: Collection[ScanStatistics]) -> tuple[Modality, str]:
         return "other", f"The scans do not agree on a modality: {found}."
     low, high = (float(np.median(values)) for values in _value_limits(scans))
     values = f"values from {range_text(*(rounded(end, width=high - low) for end in (low, high)))} in the median scan"
-    return guess, f"{count} of {len(scans)} scans {_SIGNS[guess]}; {values}.{_by_headers(guess, scans)}"
+    return (
+        guess,
+        f"{count} of {len(scans)} scans {_SIGNS[guess]}; {values}.{_unclear(scans)}{_by_headers(guess, scans)}",
+    )
+
+
+def _unclear(scans: Collection[ScanStatistics]) -> str:
+    """Return a word about scans that may be CT or MR: they count as ``other``, whose scale comes from the data."""
+    number = sum(scan.evidence.startswith(CANNOT_TELL) for scan in scans)
+    return f" {number} may be CT clipped at 0, or MR; set planning.modality if you know." if number else ""
 
 
 def _by_headers(guess: Modality, scans: Collection[ScanStatistics]) -> str:

@@ -23,6 +23,7 @@ from medres.data.readers.rules import MaskRules, ReadingRules
 from medres.data.sample import assemble_sample
 from medres.errors import MedresError, UnreadableScanError
 from medres.tracking.mlflow_api import ColSpec, Schema
+from medres.tracking.served_limits import TOO_LARGE
 
 #: Folder below which a client may name files by `path`; without it, `path` is refused.
 ROOT_VARIABLE = "MEDRES_SERVE_ROOT"
@@ -52,6 +53,8 @@ _SENTENCES = {
     "roi-outside": BAD_REGION,
     "mask-empty": BAD_REGION,
     "sequences-differ": BAD_SEQUENCES,
+    "too-large": TOO_LARGE,
+    "decompression-bomb": TOO_LARGE,
 }
 
 _logger = logging.getLogger(__name__)

@@ -8,13 +8,14 @@ trace with paths into the HTTP answer.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from medres.data.image import ScanImage
+from medres.data.readers.budget import reading_within
 from medres.data.readers.rules import ReadingRules
 from medres.deployment.manifest import BundleManifest
 from medres.deployment.predictions import Predictions
@@ -22,6 +23,7 @@ from medres.deployment.predictor import Predictor
 from medres.runs.host import independent_of_host
 from medres.tracking.mlflow_api import ColSpec, ModelSignature, PythonModel, Schema
 from medres.tracking.served_inputs import FAILED, input_columns, input_schema, read_row
+from medres.tracking.served_limits import BUSY, RefusedRequestError, ServedLimits, limit_requests
 
 DOES_NOT_FIT = "This scan does not fit the model: its dimensions, channels or geometry are others than in training."
 
@@ -38,19 +40,30 @@ class ServedModel(PythonModel):  # type: ignore[misc]  # MLflow has no types
     def load_context(self, context: Any) -> None:
         """Load the bundle and verify it, golden case included."""
         self._predictor = Predictor(Path(context.artifacts["bundle"]))
+        self._limits = ServedLimits(self._predictor.bundle.fingerprint)
+        limit_requests(self._limits.max_request_bytes)
 
     @independent_of_host()
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
-        """Return one row a scan, in the order of the request."""
+        """Return one row a scan, in the order of the request.
+
+        Raises:
+            RefusedRequestError: Other requests hold the memory for scans.
+        """
         del context, params
         rules = self._predictor.bundle.plan.reading
         # a column that is not there is empty
         records = model_input.reindex(columns=list(input_columns(rules))).to_dict("records")
-        rows = [read_row({str(name): value for name, value in record.items()}, rules) for record in records]
-        images = [row for row in rows if isinstance(row, ScanImage)]
-        predictions = iter(self._answers(images))
-        answers = [next(predictions) if isinstance(row, ScanImage) else self._refusal(row) for row in rows]
+        answers = [self._answered({str(name): value for name, value in record.items()}, rules) for record in records]
         return pd.DataFrame(answers, columns=output_columns(self._predictor.classes), dtype=object)
+
+    def _answered(self, row: Mapping[str, Any], rules: ReadingRules) -> dict[str, Any]:
+        """Read and predict one row: what it holds in memory is given back before the next one is read."""
+        with reading_within(self._limits.budget()) as budget:
+            image = read_row(row, rules)
+            if budget.was_busy:
+                raise RefusedRequestError(BUSY, status=503)
+            return self._answers([image])[0] if isinstance(image, ScanImage) else self._refusal(image)
 
     def _answers(self, images: Sequence[ScanImage]) -> list[dict[str, Any]]:
         try:

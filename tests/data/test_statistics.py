@@ -4,7 +4,14 @@ import pytest
 
 from medres.data.foreground import background_threshold, sampling_steps
 from medres.data.image import ScanImage
-from medres.data.statistics import ScanStatistics, foreground_box, foreground_mask, orientation_code, scan_statistics
+from medres.data.statistics import (
+    CANNOT_TELL,
+    ScanStatistics,
+    foreground_box,
+    foreground_mask,
+    orientation_code,
+    scan_statistics,
+)
 
 RNG = np.random.default_rng(0)
 GRID = np.stack(np.meshgrid(*[np.linspace(-1, 1, 48)] * 3, indexing="ij"))
@@ -58,6 +65,36 @@ def test_modality_and_its_evidence(voxels, modality, evidence):
     statistics = scan_statistics(image_of(voxels))
     assert statistics.modality == modality
     assert evidence in statistics.evidence
+
+
+def clipped_ct(*, bone=0.1, center=40.0, noise=15.0, dtype=np.int16, fat=0.0):
+    """A CT of which everything below 0 HU was set to 0: air, and fat."""
+    hu = np.where(BODY, center, -1000.0) + RNG.normal(0, noise, BODY.shape)
+    hu = np.where(BODY & (GRID[1] > 1 - bone * 2), 700 + RNG.normal(0, 300, BODY.shape), hu)
+    hu = np.where(BODY & (GRID[1] < -1 + fat * 2), -100.0, hu)
+    return np.clip(hu, 0, 3000).astype(dtype)[None]
+
+
+@pytest.mark.parametrize("dtype", [np.int16, np.uint16, np.float32])
+@pytest.mark.parametrize(("center", "noise"), [(30, 5), (40, 15), (60, 25), (90, 30)])
+@pytest.mark.parametrize(("bone", "fat"), [(0.2, 0.0), (0.4, 0.4)])
+def test_a_ct_that_was_clipped_at_0_cannot_be_told_from_an_mr(center, noise, bone, fat, dtype):
+    statistics = scan_statistics(image_of(clipped_ct(center=center, noise=noise, bone=bone, fat=fat, dtype=dtype)))
+    assert statistics.modality == "other"
+    assert statistics.evidence.startswith(CANNOT_TELL)
+    assert "CT clipped at 0" in statistics.evidence
+
+
+@pytest.mark.parametrize("header", ["CT", "MR"])
+def test_a_header_says_what_values_cannot(header):
+    assert scan_statistics(image_of(clipped_ct(bone=0.2), modality=header)).modality == header
+
+
+@pytest.mark.parametrize("scale", [0.7, 1.0, 3.0, 10.0])
+@pytest.mark.parametrize("stripped", [False, True])
+def test_an_mr_is_an_mr_with_and_without_an_exact_background(scale, stripped):
+    voxels = np.where(BODY, mr(scale=scale), 0) if stripped else mr(scale=scale)
+    assert scan_statistics(image_of(voxels)).modality == "MR"
 
 
 def test_colour_is_other():

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from medres.data.checks.about import about
 from medres.data.findings import Finding
+from medres.data.statistics import CANNOT_TELL
 from medres.data.survey_memory import Remembered
 from medres.data.table import Scan, ScanTable
 
@@ -25,6 +26,7 @@ def check_content(table: ScanTable, known: Known) -> Iterator[Finding]:
     """Yield the findings about what scans show."""
     for scan, entry in read_scans(table, known):
         yield from _empty(scan, entry)
+        yield from _unclear_modality(scan, entry)
     yield from _mixed_dimensions(table, known)
     yield from _mixed_modalities(table, known)
     yield from _mixed_colors(table, known)
@@ -66,6 +68,17 @@ def _mixed_dimensions(table: ScanTable, known: Known) -> Iterator[Finding]:
             yield about(scan, "mixed-dimensions", value, fix=fix)
 
 
+def _unclear_modality(scan: Scan, entry: Remembered) -> Iterator[Finding]:
+    if is_unclear(entry):
+        fix = "Export a CT with its negative values; or say what it is: --set planning.modality=CT (or MR)."
+        yield about(scan, "modality-unclear", f"may be CT or MR ({entry.statistics.evidence}).", fix=fix)
+
+
+def is_unclear(entry: Remembered) -> bool:
+    """Return whether the voxels may be of one modality or of another, and no header says which."""
+    return not entry.statistics.header_modality and entry.statistics.evidence.startswith(CANNOT_TELL)
+
+
 def _mixed_modalities(table: ScanTable, known: Known) -> Iterator[Finding]:
     modalities = _each(table, known, told_modality)
     counts = Counter(modalities.values())
@@ -104,6 +117,8 @@ def modality_of(entry: Remembered) -> str:
 def _modality_evidence(entry: Remembered) -> str:
     if entry.statistics.header_modality:
         return f"is {entry.statistics.header_modality} by its header"
+    if is_unclear(entry):
+        return f"may be CT or MR ({entry.statistics.evidence})"
     named = "neither CT nor MR" if entry.statistics.modality == "other" else entry.statistics.modality
     return f"looks like {named} ({entry.statistics.evidence})"
 

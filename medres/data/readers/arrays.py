@@ -89,14 +89,18 @@ def read_member(path: Path, member: str) -> ScanImage:
     return make_image(np.array(_channels_first(image)))  # a copy: a view would keep the whole array in memory
 
 
-def read_array_file(stream: BinaryIO) -> ScanImage:
+def read_array_file(stream: BinaryIO, *, compressed_bytes: int | None = None) -> ScanImage:
     """Read an ``.npy`` that is one scan, by the rules of `read_array_scan`; where it lies is then unknown.
+
+    Args:
+        stream: At its beginning, unpacked.
+        compressed_bytes: Size of the gzip file that the stream unpacks, or None.
 
     Raises:
         UnreadableScanError: It cannot be read as one scan.
     """
     shape, fortran_order, dtype = _read_header(stream)
-    stored = read_block(stream, dtype=dtype, part=Part(shape=shape), max_trailing=0)
+    stored = read_block(stream, dtype=dtype, part=Part(shape=shape), compressed_bytes=compressed_bytes, max_trailing=0)
     return make_image(_without_ones(stored.reshape(shape, order="F" if fortran_order else "C")))
 
 

@@ -16,6 +16,7 @@ from typing import BinaryIO, cast
 from isal import igzip, isal_zlib
 from isal.igzip_lib import IsalError
 
+from medres.data.readers.budget import claim
 from medres.data.readers.limits import is_bomb, require_memory
 from medres.errors import UnreadableScanError
 
@@ -68,8 +69,9 @@ def inflate(unpacked: io.BufferedReader, *, compressed_bytes: int) -> bytes:
         if is_bomb(len(content), compressed_bytes=compressed_bytes):
             found = f"unpacks {compressed_bytes:,} bytes to more than {len(content):,}, as a decompression bomb does"
             raise UnreadableScanError(found, fix="Unpack it and look at what it holds.", code="decompression-bomb")
-        if len(content) % (64 * _BLOCK_BYTES) == 0:
+        if len(content) % (32 * _BLOCK_BYTES) == 0:
             require_memory(2 * len(content))
+            claim(32 * _BLOCK_BYTES)
     return bytes(content)
 
 

@@ -11,7 +11,6 @@ from typing import Any, BinaryIO
 
 import nibabel as nib
 import numpy as np
-import numpy.typing as npt
 from nibabel.spatialimages import HeaderDataError
 
 from medres.data.readers.blocks import shape_text
@@ -166,22 +165,45 @@ def _coded_affine(header: Header) -> tuple[Affine | None, tuple[str, ...]]:
     if int(header["sform_code"]) > 0:
         sform = np.array(header.get_sform(), dtype=np.float64)
         return sform, _disagreement(sform, header)
-    return (_qform(header), ()) if int(header["qform_code"]) > 0 else (None, ())
+    return (_qform(header), _odd_qfac(header)) if int(header["qform_code"]) > 0 else (None, ())
 
 
 def _qform(header: Header) -> Affine:
     try:
-        return np.array(header.get_qform(), dtype=np.float64)
+        return _affine_of_qform(header)
     except (HeaderDataError, ValueError) as error:
         found = f"has a qform that cannot be used ({error})"
         raise UnreadableScanError(found, fix=_FIX_HEADER, code="header-damaged") from error
+
+
+def _affine_of_qform(header: Header) -> Affine:
+    """Return the affine of the qform, with pixdim[0] (qfac) by its sign.
+
+    ``nifti1.h`` knows 1 and -1, says that 0 (which ITK wrote for a time) is 1, and its reference code asks only whether
+    it is below 0. nibabel's header alone refuses what is neither 1 nor -1; its ``load`` takes 1 for all of it.
+    """
+    known = header.copy()
+    known["pixdim"][0] = _qfac(header)
+    return np.array(known.get_qform(), dtype=np.float64)
+
+
+def _qfac(header: Header) -> float:
+    return -1.0 if float(header["pixdim"][0]) < 0 else 1.0
+
+
+def _odd_qfac(header: Header) -> tuple[str, ...]:
+    qfac = float(header["pixdim"][0])
+    if qfac in (1.0, -1.0, 0.0):
+        return ()
+    note = f"qform-damaged: pixdim[0] (qfac) is {qfac:g}, neither 1 nor -1; the last axis was turned by its sign"
+    return (note,)
 
 
 def _disagreement(sform: Affine, header: Header) -> tuple[str, ...]:
     if int(header["qform_code"]) <= 0:
         return ()
     try:
-        qform: npt.NDArray[np.float64] = np.asarray(header.get_qform(), dtype=np.float64)
+        qform = _affine_of_qform(header)
     except (HeaderDataError, ValueError):
         return ("qform-damaged: the qform cannot be used; the sform was taken",)
     # 1 % of a voxel: the qform is stored as a float32 quaternion and never agrees to the last digit

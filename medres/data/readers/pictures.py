@@ -18,16 +18,23 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from medres.data.image import ScanImage
 from medres.data.readers.blocks import long_axes
-from medres.data.readers.limits import MAX_DEFLATE_RATIO, require_memory, require_reasonable_size
+from medres.data.readers.budget import claim
+from medres.data.readers.limits import (
+    MAX_DEFLATE_RATIO,
+    require_memory,
+    require_no_bomb,
+    require_plane_size,
+    require_reasonable_size,
+)
 from medres.data.readers.silence import silently
 from medres.data.readers.voxels import make_image
 from medres.errors import UnreadableScanError
 
-#: Most pixels of an image, Pillow's own limit for what is surely a decompression bomb.
-MAX_PIXELS = 178_956_970
-
 #: One byte of DEFLATE becomes 1032 bytes at most, of eight black-and-white pixels each. Grey scans stay far below.
 MAX_PIXELS_PER_BYTE = 8 * MAX_DEFLATE_RATIO
+
+# Four bytes are the most: RGBA, or 32-bit grey.
+_BYTES_A_PIXEL = 4
 
 #: Most pages of a TIFF: its directory of pages has no other end.
 MAX_PAGES = 4096
@@ -229,24 +236,22 @@ def _open(opener: type[ImageFile], content: bytes) -> ImageFile:
     except Exception as error:
         raise _damaged(error) from error
     _require_size(image, len(content))
+    width, height = image.size
+    claim(width * height * _BYTES_A_PIXEL)
     return image
 
 
 def _require_size(image: ImageFile, num_bytes: int) -> None:
     width, height = image.size
-    if width * height > MAX_PIXELS:
-        raise UnreadableScanError(
-            f"claims {width:,} x {height:,} pixels, more than the limit of {MAX_PIXELS:,}",
-            fix="The file is damaged, or the image must be made smaller first.",
-            code="too-large",
-        )
+    require_plane_size(height, width)
     extents = [tile[1] or (0, 0, width, height) for tile in image.tile] or [(0, 0, width, height)]
     covered = max(extent[2] for extent in extents) >= width and max(extent[3] for extent in extents) >= height
     if width * height > MAX_PIXELS_PER_BYTE * num_bytes or not covered:
         raise UnreadableScanError(
             f"claims {width:,} x {height:,} pixels, more than its {num_bytes:,} bytes hold", fix=_FIX, code="truncated"
         )
-    require_memory(2 * width * height * 4)  # four bytes a pixel is the most, decoded and converted
+    require_no_bomb(width * height, width * height * len(image.getbands()), compressed_bytes=num_bytes)
+    require_memory(2 * width * height * _BYTES_A_PIXEL)  # decoded and converted
 
 
 def _decoded(image: ImageFile) -> ImageFile:

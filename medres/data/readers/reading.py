@@ -13,7 +13,7 @@ from medres.data.readers import dicom
 from medres.data.readers.arrays import holds_arrays, read_array_file, read_array_scan, read_member
 from medres.data.readers.formats import HEAD_BYTES, FileFormat, name_of, recognise, way_out
 from medres.data.readers.gzipped import gunzipped, inflate
-from medres.data.readers.limits import require_memory
+from medres.data.readers.limits import expecting, require_memory
 from medres.data.readers.metaimage import read_metaimage
 from medres.data.readers.mgh import read_mgh
 from medres.data.readers.nifti import read_nifti
@@ -42,7 +42,7 @@ def read_scan(
     Raises:
         UnreadableScanError: Naming the file, what is wrong with it and what to do.
     """
-    with _named(str(path)):
+    with _named(str(path)), expecting(mask=rules.takes_segmentations):
         if files:
             return dicom.read_series(files, rules=rules)
         if path.is_dir():
@@ -67,7 +67,7 @@ def read_scan_bytes(
     Raises:
         UnreadableScanError: What is wrong with it and what to do.
     """
-    with _named("The file"):
+    with _named("The file"), expecting(mask=rules.takes_segmentations):
         return _read(io.BytesIO(content), num_bytes=len(content), path=None, rules=rules)
 
 
@@ -88,6 +88,8 @@ def _read_gzipped(stream: BinaryIO, *, num_bytes: int, path: Path | None, rules:
                 return read_nifti(unpacked, volume=rules.volume, compressed_bytes=num_bytes)
             case "mgh":
                 return read_mgh(unpacked, volume=rules.volume, compressed_bytes=num_bytes)
+            case "npy":
+                return read_array_file(unpacked, compressed_bytes=num_bytes)
             case "pair":
                 return read_pair(unpacked, path, volume=rules.volume)
             case None | "gzip" | "zip":  # nothing is packed twice in earnest

@@ -193,7 +193,7 @@ def _dicom_note(studies: Sequence[Study]) -> tuple[str, ...]:
     if not studies:
         return ()
     num_files = sum(len(study.all_files) for study in studies)
-    chosen = sum(study.chosen is not None and len(study.series) > 1 for study in studies)
+    chosen = sum(study.chosen is not None and study.num_others > 0 for study in studies)
     several = f"; of {chosen} with several series one was chosen (findings series-chosen)" if chosen else ""
     return (f"{counted(num_files, 'DICOM file')} are {counted(len(studies), 'study', 'studies')}{several}.",)
 

@@ -80,6 +80,14 @@ class Study:
         return tuple(file for series in self.series for file in series.files)
 
     @property
+    def num_others(self) -> int:
+        """Series beside the chosen one; other parts of that one, which do not fit it, are none."""
+        from medres.data.readers.dicom import parts_of
+
+        parts = () if self.chosen is None else parts_of(self.chosen, self.series)
+        return len(self.series) - 1 - len(parts)
+
+    @property
     def order(self) -> tuple[str, ...]:
         """By which studies of one name are numbered: it does not depend on names of files."""
         key = self.chosen.key if self.chosen else ""
@@ -91,26 +99,29 @@ class Study:
             error = self.problem or UnreadableScanError("holds no series that is a scan", code="no-series")
             place = self.all_files[0] if len(self.all_files) == 1 else self.folder
             return (found(error.code, f"{place} {error.problem}.", fix=error.fix, sample_id=sample_id, file=place),)
-        if len(self.series) == 1:
-            return ()
-        others = counted(len(self.series) - 1, "other series of the study was", "other series of the study were")
+        if not self.num_others:
+            return self._left_out(sample_id)
+        others = counted(self.num_others, "other series of the study was", "other series of the study were")
         value = f"{sample_id}: {self.reason} {others} left out."
         chosen = found("series-chosen", value, fix="--series chooses another.", sample_id=sample_id, file=self.folder)
-        return (chosen, *self._divided(sample_id))
+        return (chosen, *self._left_out(sample_id))
 
-    def _divided(self, sample_id: str) -> tuple[Finding, ...]:
-        """Return a finding where slices of the chosen series itself were left out: they lie otherwise."""
+    def _left_out(self, sample_id: str) -> tuple[Finding, ...]:
+        """Return findings where slices of the chosen series itself were left out: which, and what is missing."""
+        from medres.data.readers.dicom import left_out_of
+
         assert self.chosen is not None
-        parts = [one for one in self.series if one.series_uid == self.chosen.series_uid and one.key != self.chosen.key]
-        if not parts:
+        left_out = left_out_of(self.chosen, self.series)
+        if left_out is None:
             return ()
-        number = counted(sum(part.num_images for part in parts), "image")
-        value = (
-            f"{sample_id}: {number} of the chosen series differ from its other {self.chosen.num_images:,} in "
-            "orientation, matrix or pixel spacing and were left out."
-        )
         fix = "Look whether they are a localizer, or whether two acquisitions were sent as one series."
-        return (found("series-divided", value, fix=fix, sample_id=sample_id, file=self.folder),)
+        divided = found("series-divided", f"{sample_id}: {left_out.what}.", fix=fix, sample_id=sample_id,
+                        file=self.folder)  # fmt: skip
+        if not left_out.missing:
+            return (divided,)
+        missing = found("missing-slices", f"{sample_id}: {left_out.lack}.", fix="Export the series again, whole.",
+                        sample_id=sample_id, file=self.folder)  # fmt: skip
+        return divided, missing
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,7 @@
 import pytest
 
 from medres.data.checks.content import check_content
+from medres.data.statistics import CANNOT_TELL
 from tests.data.checks.describing import data_set, entry, found
 
 MR = {"modality": "MR", "levels": {"0.5": 0.0, "99.5": 900.0}}
@@ -64,6 +65,19 @@ def test_two_guesses_from_values_without_a_unit_are_no_mixture():
 def test_the_header_decides_where_voxels_are_odd():
     known = {f"ct{n}": entry() for n in range(4)} | {"odd": entry(header_modality="CT", **MR)}
     assert findings(known) == []
+
+
+def test_what_may_be_ct_or_mr_is_said_and_called_neither():
+    unclear = {"modality": "other", "evidence": f"{CANNOT_TELL}: values from 0 to 1500", "levels": MR["levels"]}
+    known = {
+        **{f"s{n}": entry() for n in range(9)},
+        "s9": entry(**unclear),
+        "h": entry(**unclear, header_modality="PT"),
+    }
+    by_code = {finding.code: finding for finding in findings(known) if finding.sample_id == "s9"}
+    assert by_code["modality-unclear"].value == f"s9 may be CT or MR ({CANNOT_TELL}: values from 0 to 1500)."
+    assert "s9 may be CT or MR" in by_code["mixed-modality"].value
+    assert found(check_content, known)["modality-unclear"] == {"s9"}
 
 
 def test_colour_among_grey():

@@ -264,6 +264,33 @@ def test_a_qform_with_pixdims_that_cannot_be_is_refused(tmp_path, pixdim):
         read_scan(path)
 
 
+@pytest.mark.parametrize("qfac", [0.0, 1.0, -1.0, 2.0, -2.0, float("nan")])
+def test_qfac_is_read_by_its_sign_as_simpleitk_does(tmp_path, qfac):
+    turned = nib.Nifti1Image(volume(), np.diag([-2.0, -3, 5, 1]))
+    turned.set_qform(turned.affine, code=1)
+    turned.set_sform(None, code=0)
+    turned.header["pixdim"][0] = 1
+    path = tmp_path / "scan.nii"
+    nib.save(turned, path)
+    content = bytearray(path.read_bytes())
+    content[76:80] = struct.pack("<f", qfac)
+    path.write_bytes(content)
+    read, itk = read_scan(path), SimpleITK.ReadImage(str(path))
+    direction = np.array(itk.GetDirection()).reshape(3, 3) * np.array(itk.GetSpacing())
+    np.testing.assert_allclose(read.affine[:3, :3], np.diag([-1.0, -1, 1]) @ direction, atol=1e-5)
+    if qfac in (0, 1, -1):
+        np.testing.assert_allclose(read.affine, nib.load(path).affine, atol=1e-5)
+    assert [note.partition(":")[0] for note in read.notes] == ([] if qfac in (0, 1, -1) else ["qform-damaged"])
+
+
+def test_a_qfac_of_0_beside_an_equal_sform_is_no_finding(tmp_path):
+    path = write_nifti(tmp_path / "scan.nii", affine=np.diag([1.0, 2, 3, 1]), sform_code=1, qform_code=1)
+    content = bytearray(path.read_bytes())
+    content[76:80] = bytes(4)
+    path.write_bytes(content)
+    assert (read_scan(path).notes, read_scan(path).spacing_mm) == ((), (1.0, 2.0, 3.0))
+
+
 # --- damage
 
 

@@ -10,7 +10,8 @@ import pytest
 from PIL import Image, ImageOps
 
 from medres.data.readers import read_scan, read_scan_bytes
-from medres.data.readers.pictures import MAX_PIXELS, MAX_TINT, picture
+from medres.data.readers.limits import MAX_PIXELS
+from medres.data.readers.pictures import MAX_TINT, picture
 from medres.errors import UnreadableScanError
 
 GREY = np.random.default_rng(0).integers(0, 256, (7, 9), dtype=np.uint8)

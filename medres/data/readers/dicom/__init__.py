@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from medres.data.readers.dicom.choosing import SeriesChoice, choose_series
     from medres.data.readers.dicom.elements import is_dicom
     from medres.data.readers.dicom.grouping import DicomSeries, SeriesIndex, index_series
+    from medres.data.readers.dicom.left_out import left_out_of, parts_of
     from medres.data.readers.dicom.reading import read_dicom_bytes, read_series, read_study
 
 __all__ = [
@@ -23,6 +24,8 @@ __all__ = [
     "choose_series",
     "index_series",
     "is_dicom",
+    "left_out_of",
+    "parts_of",
     "patient_of_zip",
     "read_dicom_bytes",
     "read_dicom_zip",
@@ -39,6 +42,8 @@ _MODULES = {
     "DicomSeries": "grouping",
     "SeriesIndex": "grouping",
     "index_series": "grouping",
+    "left_out_of": "left_out",
+    "parts_of": "left_out",
     "read_dicom_bytes": "reading",
     "read_series": "reading",
     "read_study": "reading",

@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from medres.data.image import ScanImage
+from medres.data.readers.budget import claim
 from medres.data.readers.dicom.grouping import grouped
 from medres.data.readers.dicom.headers import Header, read_header
 from medres.data.readers.dicom.reading import read_chosen
-from medres.data.readers.limits import MAX_DEFLATE_RATIO, is_bomb, require_reasonable_size
+from medres.data.readers.limits import MAX_DEFLATE_RATIO, is_bomb, require_memory
 from medres.data.readers.rules import ReadingRules
 from medres.data.readers.zips import ZIP_ERRORS, is_encrypted
 from medres.errors import UnreadableScanError
@@ -82,4 +83,5 @@ def _require_bounded(members: list[zipfile.ZipInfo]) -> None:
         raise UnreadableScanError(
             f"unpacks {packed:,} bytes to {total:,}, as a decompression bomb does", fix=_FIX, code="decompression-bomb"
         )
-    require_reasonable_size(total // 2, total)
+    require_memory(total)
+    claim(total)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import math
 import struct
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 Dataset: TypeAlias = Any  # pydicom.Dataset; pydicom is not typed for mypy here
 
@@ -21,6 +21,20 @@ _KNOWN_VRS = frozenset(
 _LONG_VRS = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
 # The first group of a file: 0002 (file meta), 0008 (identification); others do not come first in an image.
 _FIRST_GROUPS = (0x0002, 0x0008)
+
+
+class Stored(NamedTuple):
+    """A value as it lies in the file.
+
+    Args:
+        content: Its bytes.
+        vr: The type that the file gives it; None where the file names none (implicit VR).
+        order: ``<`` or ``>``: the byte order of its numbers.
+    """
+
+    content: bytes
+    vr: str | None
+    order: str
 
 
 def is_dicom(head: bytes) -> bool:
@@ -126,6 +140,14 @@ def raw_bytes(dataset: Dataset, keyword: str) -> bytes | None:
     """Return the bytes of a value as they lie in the file, or None where it is absent or was converted."""
     found = _raw(dataset, keyword)
     return found.value if found is not None and isinstance(found.value, bytes) else None
+
+
+def stored(dataset: Dataset, keyword: str) -> Stored | None:
+    """Return a value as it lies in the file, or None where it is absent or was converted."""
+    found = _raw(dataset, keyword)
+    if found is None or not isinstance(found.value, bytes) or not hasattr(found, "is_little_endian"):
+        return None
+    return Stored(found.value, found.VR, "<" if found.is_little_endian else ">")
 
 
 def tag_of(keyword: str) -> Any:

@@ -15,6 +15,7 @@ from medres.data.readers.dicom.elements import (
     texts,
     whole,
 )
+from medres.data.readers.dicom.tables import LookupTable, modality_table, pixels_are_signed
 from medres.errors import UnreadableScanError
 
 Triple = tuple[float, float, float]
@@ -47,6 +48,7 @@ class Frame:
         spacing_mm: Distance between rows, then between columns, or None where unknown.
         slope: Factor of the rescale.
         intercept: Added after it.
+        table: What stands in the place of both (Modality LUT), or None.
         order: By name, what may tell the volumes of a 4D series apart.
     """
 
@@ -56,6 +58,7 @@ class Frame:
     spacing_mm: tuple[float, float] | None = None
     slope: float = 1.0
     intercept: float = 0.0
+    table: LookupTable | None = None
     order: Mapping[str, float | str] = field(default_factory=dict)
 
 
@@ -63,7 +66,7 @@ def read_frames(dataset: Dataset) -> tuple[Frame, ...]:
     """Return the frames that a header describes.
 
     Raises:
-        UnreadableScanError: It claims more of them than any scanner makes.
+        UnreadableScanError: It claims more of them than any scanner makes, or has a Modality LUT that is damaged.
     """
     per_frame = items(dataset, "PerFrameFunctionalGroupsSequence")
     count = max(whole(dataset, "NumberOfFrames") or 1, 1)
@@ -71,27 +74,29 @@ def read_frames(dataset: Dataset) -> tuple[Frame, ...]:
         raise UnreadableScanError(
             f"claims more than {_MAX_FRAMES:,} images", fix="Copy or export the file again.", code="header-damaged"
         )
+    table = modality_table(dataset, signed=pixels_are_signed(dataset))
     if per_frame:
         shared = first_item(dataset, "SharedFunctionalGroupsSequence")
-        return tuple(_enhanced(dataset, group, shared, index) for index, group in enumerate(per_frame))
-    frame = _classic(dataset)
+        return tuple(_enhanced(dataset, group, shared, index, table) for index, group in enumerate(per_frame))
+    frame = _classic(dataset, table)
     if count == 1:
         return (frame,)
     # a film without functional groups: only its first frame is placed by the header, so none is
     return tuple(
         Frame(number=index, spacing_mm=frame.spacing_mm, slope=frame.slope, intercept=frame.intercept,
-              order={"frame": float(index)})
+              table=table, order={"frame": float(index)})
         for index in range(count)
     )  # fmt: skip
 
 
-def _classic(dataset: Dataset) -> Frame:
+def _classic(dataset: Dataset, table: LookupTable | None) -> Frame:
     return Frame(
         position=_triple(numbers(dataset, "ImagePositionPatient")),
         orientation=_cosines(numbers(dataset, "ImageOrientationPatient")),
         spacing_mm=_classic_spacing(dataset),
         slope=_slope(dataset),
         intercept=number(dataset, "RescaleIntercept") or 0.0,
+        table=table,
         order=_classic_order(dataset),
     )
 
@@ -118,7 +123,7 @@ def _classic_order(dataset: Dataset) -> Mapping[str, float | str]:
     return order
 
 
-def _enhanced(dataset: Dataset, group: Dataset, shared: Dataset | None, index: int) -> Frame:
+def _enhanced(dataset: Dataset, group: Dataset, shared: Dataset | None, index: int, table: LookupTable | None) -> Frame:
     def macro(keyword: str) -> Dataset | None:
         own = first_item(group, keyword)
         return own if own is not None or shared is None else first_item(shared, keyword)
@@ -132,8 +137,22 @@ def _enhanced(dataset: Dataset, group: Dataset, shared: Dataset | None, index: i
         spacing_mm=_classic_spacing(dataset) if measures is None else _spacing(numbers(measures, "PixelSpacing")),
         slope=_slope(dataset if scale is None else scale),
         intercept=number(dataset if scale is None else scale, "RescaleIntercept") or 0.0,
+        table=_frame_table(group, shared, signed=pixels_are_signed(dataset)) or table,
         order=_enhanced_order(group, index),
     )
+
+
+def _frame_table(group: Dataset, shared: Dataset | None, *, signed: bool) -> LookupTable | None:
+    """Return the Modality LUT of a frame: in its own group, or in that of all frames, alone or beside the rescale."""
+    for holder in (group, shared):
+        if holder is None:
+            continue
+        scale = first_item(holder, "PixelValueTransformationSequence")
+        for place in (holder, scale):
+            table = None if place is None else modality_table(place, signed=signed)
+            if table is not None:
+                return table
+    return None
 
 
 def _enhanced_order(group: Dataset, index: int) -> Mapping[str, float | str]:

@@ -35,6 +35,25 @@ Key: TypeAlias = tuple[object, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
+class SliceGeometry:
+    """Size and place of the slices of a series, which they share but for the positions.
+
+    Args:
+        matrix: Rows and columns.
+        samples: 1 for grey, 3 for colours.
+        spacing_mm: Distance between rows, then between columns, of the first slice; None where unknown.
+        orientation: Direction cosines of the first slice, or None.
+        positions: Centre of the first pixel of each slice that says it, in LPS mm.
+    """
+
+    matrix: tuple[int, int] = (0, 0)
+    samples: int = 1
+    spacing_mm: tuple[float, float] | None = None
+    orientation: tuple[float, ...] | None = None
+    positions: tuple[tuple[float, float, float], ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class DicomSeries:
     """Files that share patient, study, series, orientation, matrix and pixel spacing: one candidate for a scan.
 
@@ -53,6 +72,9 @@ class DicomSeries:
         folder: Deepest common folder of its files.
         patient_key: Equal for series of one patient, also where the id is empty: a hash.
         original: The header calls it original, not derived.
+        localizer: The header of its files calls them one.
+        instance_numbers: Of its files, those that have one.
+        geometry: Of its slices.
     """
 
     files: tuple[Path, ...]
@@ -69,6 +91,9 @@ class DicomSeries:
     folder: Path
     patient_key: str = ""
     original: bool = True
+    localizer: bool = False
+    instance_numbers: tuple[int, ...] = ()
+    geometry: SliceGeometry = SliceGeometry()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -234,7 +259,21 @@ def _series(group: list[Header], key: str) -> DicomSeries:
         reason=reason,
         folder=Path(os.path.commonpath([path.parent for path in files])) if files else Path(),
         patient_key=first.patient_key,
+        localizer=first.is_localizer,
+        instance_numbers=tuple(one.instance_number for one in group if one.instance_number is not None),
+        geometry=_geometry(group),
         original="DERIVED" not in first.image_type[:1] and "SECONDARY" not in first.image_type[1:2],
+    )
+
+
+def _geometry(group: list[Header]) -> SliceGeometry:
+    first, frame = group[0], group[0].frames[0]
+    return SliceGeometry(
+        matrix=(first.rows, first.columns),
+        samples=first.samples,
+        spacing_mm=frame.spacing_mm,
+        orientation=frame.orientation,
+        positions=tuple(one.position for header in group for one in header.frames if one.position is not None),
     )
 
 

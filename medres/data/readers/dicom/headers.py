@@ -6,20 +6,18 @@ import functools
 import hashlib
 import io
 import os
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from medres.data.readers.dicom.deflated import DEFLATED, is_deflated, unpacked
 from medres.data.readers.dicom.elements import Dataset, is_dicom, number, raw_bytes, tag_of, text, texts, whole
 from medres.data.readers.dicom.frames import Frame, read_frames
 from medres.data.readers.dicom.quiet import quietly
-from medres.data.readers.limits import MAX_DEFLATE_RATIO, is_bomb
 from medres.errors import UnreadableScanError
 
-_DEFLATED = b"1.2.840.10008.1.2.1.99"
 _DICOMDIR = "1.2.840.10008.1.3.10"
 # Everything after the pixels' description is left on disk; private elements of a vendor can be megabytes.
 _KEYWORDS = [
@@ -69,8 +67,14 @@ _KEYWORDS = [
     "PixelRepresentation",
     "PixelPaddingValue",
     "PixelPaddingRangeLimit",
+    "FloatPixelPaddingValue",
+    "FloatPixelPaddingRangeLimit",
+    "DoubleFloatPixelPaddingValue",
+    "DoubleFloatPixelPaddingRangeLimit",
     "RescaleSlope",
     "RescaleIntercept",
+    "ModalityLUTSequence",
+    "PresentationLUTShape",
     "SharedFunctionalGroupsSequence",
     "PerFrameFunctionalGroupsSequence",
     "SpecificCharacterSet",
@@ -89,6 +93,7 @@ class Header:
         patient_key: Equal for files of one patient: a hash of the id, or of name and birth date where it is empty.
         patient_id: Stripped; empty where absent.
         frames: Its images, in the order of the file.
+        shown_inverted: The header says that high values are to be shown dark (Presentation LUT Shape INVERSE).
         mosaic: All slices of a volume lie side by side in one image.
         instance_uid: Equal for copies of one object.
     """
@@ -115,6 +120,7 @@ class Header:
     bits_stored: int = 0
     signed: bool = False
     photometric: str = ""
+    shown_inverted: bool = False
     frames: tuple[Frame, ...] = ()
     has_pixels: bool = False
     mosaic: bool = False
@@ -123,7 +129,7 @@ class Header:
     acquisition_number: int | None = None
     burned_in: str = ""
     identity_removed: bool = False
-    padding: tuple[int, int] | None = None
+    padding: tuple[float, float] | None = None
 
     @property
     def is_directory(self) -> bool:
@@ -160,6 +166,7 @@ def read_header(path: Path, content: bytes | None = None) -> Header | None:
             header = _header(dataset)
         has_pixels = has_pixels and header.rows > 0 and header.columns > 0
         header = replace(header, path=path, content=content, num_bytes=num_bytes, has_pixels=has_pixels)
+        header = replace(header, transfer_syntax=DEFLATED) if is_deflated(head) else header
         _require_pixels(header, cut_off=cut_off)
     return header
 
@@ -190,37 +197,6 @@ def explained() -> Iterator[None]:
         ) from None
 
 
-def refuse_deflate_bomb(stream: BinaryIO, head: bytes, num_bytes: int) -> None:
-    """Refuse a deflated file that unpacks to a flood; pydicom would unpack it whole, whatever its size.
-
-    Raises:
-        UnreadableScanError: It unpacks to more than 1 GiB, or more than 500:1 beyond 256 MiB.
-    """
-    if _DEFLATED not in head:
-        return
-    stream.seek(0)
-    content = stream.read()
-    start = content.find(_DEFLATED)
-    group_length = int.from_bytes(content[140:144], "little") if content[128:132] == b"DICM" else start
-    unpacked = zlib.decompressobj(-zlib.MAX_WBITS)
-    limit = min(MAX_DEFLATE_RATIO * num_bytes, _MAX_DEFLATED_BYTES)
-    total, waiting = 0, content[144 + group_length :]
-    while waiting and not unpacked.eof:
-        try:
-            total += len(unpacked.decompress(waiting, 2**20))
-        except zlib.error:
-            return  # not deflated from here on: pydicom says what it makes of it
-        waiting = unpacked.unconsumed_tail
-        if total > limit or is_bomb(total, compressed_bytes=num_bytes, spared_bytes=_SPARED_BYTES):
-            raise UnreadableScanError(
-                f"unpacks {num_bytes:,} bytes to more than {total:,}, as a decompression bomb does",
-                fix="Export it without compression.",
-                code="decompression-bomb",
-            )
-
-
-_SPARED_BYTES = 256 * 2**20
-_MAX_DEFLATED_BYTES = 2**30
 _UNDEFINED = 0xFFFFFFFF
 _FIX = "Copy or export the file again."
 
@@ -229,12 +205,12 @@ def _parse(stream: BinaryIO, head: bytes, num_bytes: int) -> tuple[Dataset, bool
     """Return the header, whether pixels follow it, and whether it is cut off."""
     import pydicom
 
-    refuse_deflate_bomb(stream, head, num_bytes)
-    stream.seek(0)
+    deflated, stream = is_deflated(head), unpacked(stream)
     dataset = pydicom.dcmread(stream, stop_before_pixels=True, force=True, specific_tags=_tags())
     # the stream stands before the pixels; at its end where there are none; behind it where a skipped one is cut off
-    cut_off = stream.tell() > num_bytes or any(map(_is_short, (*dataset.file_meta.values(), *dataset.values())))
-    return dataset, _DEFLATED in head or stream.tell() < num_bytes, cut_off
+    beyond = not deflated and stream.tell() > num_bytes
+    cut_off = beyond or any(map(_is_short, (*dataset.file_meta.values(), *dataset.values())))
+    return dataset, deflated or stream.tell() < num_bytes, cut_off
 
 
 @functools.cache
@@ -261,6 +237,7 @@ def _header(dataset: Dataset) -> Header:
         bits_stored=whole(dataset, "BitsStored") or whole(dataset, "BitsAllocated") or 0,
         signed=whole(dataset, "PixelRepresentation") == 1,
         photometric=text(dataset, "PhotometricInterpretation").upper(),
+        shown_inverted=text(dataset, "PresentationLUTShape").upper() == "INVERSE",
         frames=read_frames(dataset),
         mosaic="MOSAIC" in image_type or _SIEMENS_MOSAIC in dataset,
         gantry_tilt=number(dataset, "GantryDetectorTilt"),
@@ -308,16 +285,27 @@ def _identity(dataset: Dataset) -> dict[str, Any]:
     }
 
 
-def _padding(dataset: Dataset) -> tuple[int, int] | None:
-    """Return the stored values between which (inclusive) a pixel is padding, or None.
+def _padding(dataset: Dataset) -> tuple[float, float] | None:
+    """Return Pixel Padding Value and the end of its range (the same value where there is none), or None.
 
     The VR of these two elements follows the pixels' signedness, and writers get it wrong: two bytes are read as
     the pixels are.
     """
-    first, last = raw_bytes(dataset, "PixelPaddingValue"), raw_bytes(dataset, "PixelPaddingRangeLimit")
-    if first is None or len(first) != 2:
+    for kind in ("Float", "DoubleFloat"):
+        value = number(dataset, f"{kind}PixelPaddingValue")
+        if value is not None:
+            limit = number(dataset, f"{kind}PixelPaddingRangeLimit")
+            return value, value if limit is None else limit
+    ends = [_two_bytes(dataset, keyword) for keyword in ("PixelPaddingValue", "PixelPaddingRangeLimit")]
+    if ends[0] is None:
+        return None
+    return ends[0], ends[0] if ends[1] is None else ends[1]
+
+
+def _two_bytes(dataset: Dataset, keyword: str) -> float | None:
+    content = raw_bytes(dataset, keyword)
+    if content is None or len(content) != 2:
         return None
     order = "little" if dataset.original_encoding[1] else "big"
     signed = whole(dataset, "PixelRepresentation") == 1
-    ends = [int.from_bytes(end, order, signed=signed) for end in (first, last) if end is not None and len(end) == 2]  # type: ignore[arg-type]
-    return min(ends), max(ends)
+    return float(int.from_bytes(content, order, signed=signed))  # type: ignore[arg-type]

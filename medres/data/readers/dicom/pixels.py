@@ -6,19 +6,22 @@ import functools
 import hashlib
 import importlib.util
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from medres.data.readers.dicom.codestreams import require_claimed_size
+from medres.data.readers.dicom.deflated import unpacked
 from medres.data.readers.dicom.elements import Dataset, raw_bytes, tag_of, text, whole
-from medres.data.readers.dicom.headers import Header, explained, opened, refuse_deflate_bomb
+from medres.data.readers.dicom.headers import Header, explained, opened
+from medres.data.readers.dicom.padding import padded_pixels
+from medres.data.readers.dicom.palettes import PALETTE_KEYWORDS, palette_colors
 from medres.data.readers.dicom.planes import Plane
 from medres.data.readers.dicom.quiet import quietly
-from medres.data.readers.limits import require_reasonable_size
+from medres.data.readers.limits import require_no_bomb, require_plane_size, require_reasonable_size
 from medres.data.readers.nifti import scaled
 from medres.errors import UnreadableScanError
 
@@ -41,15 +44,7 @@ _KEYWORDS = [
     "PhotometricInterpretation",
     "ExtendedOffsetTable",
     "ExtendedOffsetTableLengths",
-    "RedPaletteColorLookupTableDescriptor",
-    "GreenPaletteColorLookupTableDescriptor",
-    "BluePaletteColorLookupTableDescriptor",
-    "RedPaletteColorLookupTableData",
-    "GreenPaletteColorLookupTableData",
-    "BluePaletteColorLookupTableData",
-    "SegmentedRedPaletteColorLookupTableData",
-    "SegmentedGreenPaletteColorLookupTableData",
-    "SegmentedBluePaletteColorLookupTableData",
+    *PALETTE_KEYWORDS,
 ]
 _RLE = "1.2.840.10008.1.2.5"
 _CODECS = ("libjpeg", "openjpeg", "jpeg_ls")  # what the extra dicom-codecs installs
@@ -58,14 +53,23 @@ _QUANTITATIVE = frozenset({"CT", "PT"})
 _FIX_COPY = "Copy or export the file again."
 
 
-def read_values(planes: Sequence[Plane]) -> Pixels:
+class Values(NamedTuple):
+    """Decoded planes.
+
+    Args:
+        pixels: ``(N, rows, columns)``, or ``(N, rows, columns, 3)`` for colours, in physical units.
+        notes: What had to be decided.
+    """
+
+    pixels: Pixels
+    notes: tuple[str, ...]
+
+
+def read_values(planes: Sequence[Plane]) -> Values:
     """Return the values of planes in physical units.
 
     Args:
         planes: Of one matrix, in the order wanted.
-
-    Returns:
-        ``(N, rows, columns)``, or ``(N, rows, columns, 3)`` for colours.
 
     Raises:
         UnreadableScanError: Pixels are missing, damaged, too many, or their decoder is not installed.
@@ -74,13 +78,14 @@ def read_values(planes: Sequence[Plane]) -> Pixels:
 
     with quietly():
         stored = _read_stored(planes)
-    padded = _padded(stored, planes)
+    padded, notes = padded_pixels(stored, planes)
     for pixels, plane in zip(stored, planes, strict=True):
-        _invert(pixels, plane.header)
-    values = stored if stored.ndim == 4 else _rescaled(stored, planes)
+        if plane.frame.table is None:
+            _invert(pixels, plane.header)
+    values = stored if stored.ndim == 4 else _measured(stored, planes)
     if padded is not None:
         _fill(values, padded)
-    return values
+    return Values(values, notes)
 
 
 def digest(plane: Plane, *, alone: bool = False) -> bytes:
@@ -91,21 +96,21 @@ def digest(plane: Plane, *, alone: bool = False) -> bytes:
         alone: Its file is the only one, so that an error need not name it.
     """
     with _named_file(plane.header, alone=alone):
-        values = np.ascontiguousarray(read_values([plane]))
+        values = np.ascontiguousarray(read_values([plane]).pixels)
     return hashlib.sha256(f"{values.dtype} {values.shape}".encode() + values.tobytes()).digest()
 
 
 def is_inverted(header: Header) -> bool:
     """Return whether high stored values are dark and are turned round."""
-    return header.photometric == "MONOCHROME1" and header.modality not in _QUANTITATIVE
+    dark = header.photometric == "MONOCHROME1" or header.shown_inverted
+    return dark and header.samples == 1 and header.modality not in _QUANTITATIVE
 
 
 def _read_stored(planes: Sequence[Plane]) -> Pixels:
+    _require_bearable(planes)
     stored: Pixels | None = None
     for index, pixels in enumerate(_decoded(planes)):
         if stored is None:
-            size = len(planes) * pixels.size
-            require_reasonable_size(size, size * pixels.itemsize)
             stored = np.empty((len(planes), *pixels.shape), dtype=pixels.dtype)
         if pixels.shape != stored.shape[1:]:
             raise UnreadableScanError("has images of different sizes", fix=_FIX_COPY, code="header-damaged")
@@ -114,6 +119,28 @@ def _read_stored(planes: Sequence[Plane]) -> Pixels:
         stored[index] = pixels
     assert stored is not None  # planes are never empty
     return stored
+
+
+def _require_bearable(planes: Sequence[Plane]) -> None:
+    """Refuse planes that are too large by what their headers claim, before any of them is read."""
+    if any(_contradicts_its_file(plane.header) for plane in planes):
+        return  # which is said when its pixels are looked at, before they are believed
+    num_voxels = num_bytes = 0
+    for plane in planes:
+        header = plane.header
+        require_plane_size(header.rows, header.columns)
+        size = header.rows * header.columns * header.samples
+        num_voxels += size
+        num_bytes += size * -(-header.bits_allocated // 8)
+    packed = sum({id(plane.header): plane.header.num_bytes for plane in planes}.values())
+    require_no_bomb(num_voxels, num_bytes, compressed_bytes=packed)
+    require_reasonable_size(num_voxels, num_bytes)
+
+
+def _contradicts_its_file(header: Header) -> bool:
+    """Whether pixels that are not compressed cannot lie in so small a file."""
+    plain = header.transfer_syntax in ("", _IMPLICIT, _EXPLICIT, _BIG_ENDIAN)
+    return plain and _expected_bytes(header) > header.num_bytes
 
 
 def _decoded(planes: Sequence[Plane]) -> Iterator[Pixels]:
@@ -137,8 +164,6 @@ def _named_file(header: Header, *, alone: bool) -> Iterator[None]:
 
 
 def _decoded_file(header: Header, numbers: list[int]) -> Iterator[Pixels]:
-    from pydicom.pixels import apply_color_lut
-
     dataset = _read_dataset(header)
     syntax = _transfer_syntax(dataset)
     decoder = _decoder(syntax)
@@ -149,7 +174,7 @@ def _decoded_file(header: Header, numbers: list[int]) -> Iterator[Pixels]:
     with _explained_decoding(decoder):
         for pixels, properties in decoder.iter_array(dataset, indices=indices, raw=False):
             if properties["photometric_interpretation"] == "PALETTE COLOR":
-                pixels = _eight_bits(apply_color_lut(pixels, dataset))
+                pixels = palette_colors(pixels, dataset)
             yield _checked(pixels, str(properties["photometric_interpretation"]))
 
 
@@ -165,23 +190,29 @@ def _checked(pixels: Pixels, photometric: str) -> Pixels:
     return pixels
 
 
-def _eight_bits(colors: Pixels) -> Pixels:
-    # palettes hold the 8 bits of a screen, often in the upper half of 16
-    return (colors >> 8).astype(np.uint8) if colors.dtype == np.uint16 else colors
-
-
 _COLORS = ("RGB", "PALETTE COLOR", "YBR_RCT", "YBR_ICT", "ARGB")
 
 
 def _read_dataset(header: Header) -> Dataset:
-    import pydicom
+    from pydicom.filereader import read_partial
 
     with opened(header.path, header.content) as stream, explained():
-        refuse_deflate_bomb(stream, stream.read(2048), header.num_bytes)
-        stream.seek(0)
-        dataset = pydicom.dcmread(stream, force=True, specific_tags=_tags())
+        plain = unpacked(stream, pixel_bytes=_expected_bytes(header))
+        dataset = read_partial(plain, _behind_pixels(), force=True, specific_tags=_tags())
         _fill_in(dataset, header)
     return dataset
+
+
+def _behind_pixels() -> Callable[[Any, str | None, int], bool]:
+    """Return the rule by which reading stops behind the pixels: what follows them is not needed, and may be a flood."""
+    seen = False
+
+    def stops(tag: Any, vr: str | None, length: int) -> bool:
+        nonlocal seen
+        stop, seen = seen, tag in _tags()[:3]
+        return stop
+
+    return stops
 
 
 @functools.cache
@@ -280,7 +311,7 @@ def _require_whole(dataset: Dataset, header: Header, *, compressed: bool) -> Non
         raise UnreadableScanError("holds no pixels", fix="Name the folder of the images.", code="no-pixels")
     declared, expected = _declared_bytes(dataset), _expected_bytes(header)
     if compressed:
-        require_reasonable_size(header.rows * header.columns * header.samples, expected // len(header.frames))
+        _require_possible_runs(dataset, content, expected)
         require_claimed_size(content, header)
         return
     if len(content) < declared:
@@ -296,6 +327,18 @@ def _require_whole(dataset: Dataset, header: Header, *, compressed: bool) -> Non
             code="header-damaged",
         )
 
+
+def _require_possible_runs(dataset: Dataset, content: bytes, expected: int) -> None:
+    """Refuse run-length codes that cannot make so many pixels: two bytes of PackBits stand for at most 128."""
+    if _transfer_syntax(dataset) == _RLE and expected > _MAX_RUN_RATIO * len(content):
+        raise UnreadableScanError(
+            f"claims {expected:,} bytes of pixels, more than {len(content):,} bytes of run lengths hold",
+            fix=_FIX_COPY,
+            code="truncated",
+        )
+
+
+_MAX_RUN_RATIO = 64
 
 # Some writers fill the last element up to a block; a row more would say that the matrix is another.
 _SPARE_BYTES = 128
@@ -322,29 +365,27 @@ def _invert(pixels: Pixels, header: Header) -> None:
     np.subtract(pixels.dtype.type(top), pixels, out=pixels)
 
 
-def _rescaled(stored: Pixels, planes: Sequence[Plane]) -> Pixels:
-    factors = [(plane.frame.slope, plane.frame.intercept) for plane in planes]
-    if len(set(factors)) == 1:
-        return scaled(stored, slope=factors[0][0], intercept=factors[0][1])
-    slices = [scaled(pixels, slope=slope, intercept=intercept)
-              for pixels, (slope, intercept) in zip(stored, factors, strict=True)]  # fmt: skip
+def _measured(stored: Pixels, planes: Sequence[Plane]) -> Pixels:
+    """Return what stored values mean: by the rescale factors of each plane, or by its table."""
+    scales = {(plane.frame.slope, plane.frame.intercept, plane.frame.table) for plane in planes}
+    slope, intercept, table = scales.pop()
+    if not scales and table is None:
+        return scaled(stored, slope=slope, intercept=intercept)
+    slices = [_measured_plane(pixels, plane) for pixels, plane in zip(stored, planes, strict=True)]
     return np.stack(slices).astype(np.result_type(*slices), copy=False)
 
 
-def _padded(stored: Pixels, planes: Sequence[Plane]) -> npt.NDArray[np.bool_] | None:
-    """Return which pixels are padding, or None where there is none.
-
-    A padding of 0 is left: 0 is the lowest value of an unsigned image, the air around it, and no outlier.
-    """
-    if stored.ndim == 4 or all(plane.header.padding in (None, (0, 0)) for plane in planes):
-        return None
-    padded = np.zeros(stored.shape, dtype=np.bool_)
-    for mask, pixels, plane in zip(padded, stored, planes, strict=True):
-        if plane.header.padding not in (None, (0, 0)):
-            low, high = plane.header.padding
-            # a lossy CT rings around its padding, and nothing measured is as low
-            mask |= pixels <= high if plane.header.modality == "CT" else (pixels >= low) & (pixels <= high)
-    return padded if padded.any() else None
+def _measured_plane(pixels: Pixels, plane: Plane) -> Pixels:
+    frame = plane.frame
+    if frame.table is None:
+        return scaled(pixels, slope=frame.slope, intercept=frame.intercept)
+    if pixels.dtype.kind not in "iu":
+        raise UnreadableScanError(
+            "has a Modality LUT for pixels that are no whole numbers", fix=_FIX_COPY, code="header-damaged"
+        )
+    # what is bright is said of the values that the table gives, not of those that are stored
+    table = frame.table.inverted() if is_inverted(plane.header) else frame.table
+    return table.apply(pixels)
 
 
 def _fill(values: Pixels, padded: npt.NDArray[np.bool_]) -> None:

@@ -13,6 +13,7 @@ from medres.data.image import ScanImage
 from medres.data.readers.dicom.choosing import SeriesChoice, choose_series
 from medres.data.readers.dicom.grouping import STACKED, DicomSeries, grouped, is_secondary_capture, read_headers
 from medres.data.readers.dicom.headers import Header, read_header
+from medres.data.readers.dicom.left_out import left_out_of, parts_of
 from medres.data.readers.dicom.pixels import Pixels, digest, is_inverted, read_values
 from medres.data.readers.dicom.placing import placed
 from medres.data.readers.dicom.planes import Plane, planes_of, split_places, split_stacks, split_volumes
@@ -141,11 +142,14 @@ def _require_one_object(groups: Grouped) -> None:
 
 def _choice_notes(choice: SeriesChoice) -> tuple[str, ...]:
     assert choice.chosen is not None
-    if not choice.rejected:
-        return ()
+    left_out = left_out_of(choice.chosen, choice.rejected)
+    parts = () if left_out is None else left_out.notes
+    num_others = len(choice.rejected) - len(parts_of(choice.chosen, choice.rejected))
+    if not num_others:
+        return parts
     doubt = "; others are as good by the rule" if choice.ambiguous else ""
-    return (f"series-chosen: one of {len(choice.rejected) + 1} series was taken, with {choice.chosen.num_images} "
-            f"image(s){doubt}",)  # fmt: skip
+    return (f"series-chosen: one of {num_others + 1} series was taken, with {choice.chosen.num_images} "
+            f"image(s){doubt}", *parts)  # fmt: skip
 
 
 def _read_group(series: DicomSeries, headers: Sequence[Header], *, rules: ReadingRules) -> ScanImage:
@@ -181,9 +185,9 @@ def _require_scan(series: DicomSeries, rules: ReadingRules) -> None:
 
 
 def _read_image(plane: Plane) -> ScanImage:
-    pixels = read_values([plane])[0]
+    (pixels,), notes = read_values([plane])
     voxels = pixels[np.newaxis] if pixels.ndim == 2 else np.ascontiguousarray(np.moveaxis(pixels, -1, 0))
-    return make_image(voxels, spacing_mm=plausible_spacing(plane.frame.spacing_mm or (0.0,)))
+    return make_image(voxels, spacing_mm=plausible_spacing(plane.frame.spacing_mm or (0.0,)), notes=notes)
 
 
 def _read_film(planes: Sequence[Plane], rules: ReadingRules) -> tuple[ScanImage, tuple[str, ...]]:
@@ -205,14 +209,15 @@ def _read_volume(planes: Sequence[Plane], rules: ReadingRules) -> tuple[ScanImag
 
 
 def _read_stack(planes: Sequence[Plane], rules: ReadingRules) -> ScanImage:
-    stack = placed(read_values(planes), planes, rules=rules)
+    values = read_values(planes)
+    stack = placed(values.pixels, planes, rules=rules)
     place = place_volume(stack.affine)
-    notes = (*stack.notes, *_scale_notes(planes))
+    notes = (*values.notes, *stack.notes, *_scale_notes(planes))
     return make_image(_as_voxels(stack.pixels), affine=place.affine, spacing_mm=place.spacing_mm, notes=notes)
 
 
 def _scale_notes(planes: Sequence[Plane]) -> tuple[str, ...]:
-    num_factors = len({(plane.frame.slope, plane.frame.intercept) for plane in planes})
+    num_factors = len({(plane.frame.slope, plane.frame.intercept, plane.frame.table) for plane in planes})
     if num_factors == 1 or planes[0].header.modality == "PT":  # in PET each slice has its own
         return ()
     return (f"rescale-unusual: the slices have {num_factors} different rescale factors; each got its own",)
@@ -267,10 +272,23 @@ def _end_notes(planes: Sequence[Plane], num_volumes: int) -> tuple[str, ...]:
     return ()
 
 
+def _table_notes(headers: Sequence[Header]) -> tuple[str, ...]:
+    tabled = [frame for header in headers for frame in header.frames if frame.table is not None]
+    if not tabled:
+        return ()
+    notes = ("modality-lut: its values were looked up in the table of its header (Modality LUT)",)
+    if all((frame.slope, frame.intercept) == (1.0, 0.0) for frame in tabled):
+        return notes
+    return (*notes, "modality-lut-doubt: its header holds a Modality LUT and rescale factors, of which one file may "
+            "have one; the table was taken")  # fmt: skip
+
+
 def _header_notes(headers: Sequence[Header]) -> tuple[str, ...]:
-    notes = []
-    if any(is_inverted(header) for header in headers):
-        notes.append("grey-inverted: stored with high values dark (MONOCHROME1); turned round")
+    notes = [*_table_notes(headers)]
+    inverted = next((header for header in headers if is_inverted(header)), None)
+    if inverted is not None:
+        by = "MONOCHROME1" if inverted.photometric == "MONOCHROME1" else "Presentation LUT Shape INVERSE"
+        notes.append(f"grey-inverted: stored with high values dark ({by}); turned round")
     if any(header.burned_in == "YES" for header in headers):
         notes.append("burned-in: the header says that text is burned into the pixels")
     elif any(is_secondary_capture(header) and header.burned_in != "NO" for header in headers):

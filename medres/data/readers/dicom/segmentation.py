@@ -10,11 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from medres.data.image import ScanImage
+from medres.data.readers.dicom.deflated import unpacked
 from medres.data.readers.dicom.elements import Dataset, first_item, number, text, whole
-from medres.data.readers.dicom.headers import Header, explained, opened, refuse_deflate_bomb
+from medres.data.readers.dicom.headers import Header, explained, opened
 from medres.data.readers.dicom.pixels import require_decodable
 from medres.data.readers.dicom.quiet import quietly
-from medres.data.readers.limits import require_reasonable_size
+from medres.data.readers.limits import require_memory, require_plane_size, require_reasonable_size
 from medres.data.readers.placement import place_volume
 from medres.data.readers.voxels import make_image
 from medres.errors import UnreadableScanError
@@ -67,9 +68,10 @@ def read_segmentation(header: Header) -> ScanImage:
 
 def _read_dataset(pydicom: Any, header: Header) -> Dataset:
     with opened(header.path, header.content) as stream, explained():
-        refuse_deflate_bomb(stream, stream.read(2048), header.num_bytes)
-        stream.seek(0)
-        dataset = pydicom.dcmread(stream, force=True)
+        require_plane_size(header.rows, header.columns)
+        pixel_bytes = len(header.frames) * header.rows * header.columns * -(-header.bits_allocated // 8)
+        require_memory(pixel_bytes)
+        dataset = pydicom.dcmread(unpacked(stream, pixel_bytes=pixel_bytes), force=True)
         require_decodable(dataset, header)
     if (whole(dataset, "NumberOfFrames") or 1) != len(header.frames):
         raise UnreadableScanError(

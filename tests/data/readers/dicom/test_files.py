@@ -7,15 +7,18 @@ import time
 import zipfile
 import zlib
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import psutil
 import pydicom
 import pytest
+import SimpleITK
 from pydicom.encaps import encapsulate
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
     JPEGLSLossless,
@@ -24,6 +27,9 @@ from pydicom.uid import (
 
 from medres.data.catalogue import KINDS
 from medres.data.readers.dicom import is_dicom, read_dicom_bytes, read_dicom_zip, read_series, read_study
+from medres.data.readers.dicom.headers import read_header
+from medres.data.readers.dicom.pixels import read_values
+from medres.data.readers.dicom.planes import planes_of
 from medres.data.readers.rules import ReadingRules
 from medres.errors import UnreadableScanError
 from tests.data.readers.dicom.making import dataset, enhanced, positions, save, stack, write_series
@@ -76,6 +82,31 @@ def test_every_syntax_gives_the_same_voxels(syntax):
     image = read_dicom_bytes(as_syntax(dataset(pixels), syntax), rules=RULES)
     np.testing.assert_array_equal(image.voxels[0], pixels - 1024)
     assert image.content_hash == expected.content_hash
+
+
+@pytest.mark.parametrize("big", [False, True])
+@pytest.mark.parametrize(("keyword", "kind"), [("FloatPixelData", "f4"), ("DoubleFloatPixelData", "f8")])
+def test_floating_point_pixels_of_either_byte_order(big, keyword, kind):
+    pixels = np.linspace(0, 1, 12 * 16).reshape(12, 16).astype(kind)
+    made = dataset(stack(1, (12, 16))[0], modality="MR", RescaleSlope=None, RescaleIntercept=None, PixelData=None,
+                   BitsStored=None, HighBit=None, PixelRepresentation=None)  # fmt: skip
+    made.BitsAllocated = 8 * pixels.itemsize
+    setattr(made, keyword, pixels.astype((">" if big else "<") + kind).tobytes())
+    made.file_meta.TransferSyntaxUID = ExplicitVRBigEndian if big else ExplicitVRLittleEndian
+    np.testing.assert_array_equal(read_dicom_bytes(content_of(made), rules=RULES).voxels[0], pixels)
+
+
+@pytest.mark.parametrize("vr", ["OB", "OW"])
+@pytest.mark.parametrize("columns", [16, 17])
+def test_8_bits_in_big_endian_words_are_those_of_simpleitk(tmp_path, vr, columns):
+    pixels = np.arange(11 * columns, dtype=np.uint8).reshape(11, columns)
+    made = dataset(pixels, modality="CR", RescaleSlope=None, RescaleIntercept=None, ImagePositionPatient=None)
+    content = pixels.tobytes() + bytes(pixels.size % 2)
+    made.add_new("PixelData", vr, np.frombuffer(content, "u2").byteswap().tobytes() if vr == "OW" else content)
+    made.file_meta.TransferSyntaxUID = ExplicitVRBigEndian
+    read, path = read_dicom_bytes(content_of(made), rules=RULES), save(made, tmp_path / "a.dcm")
+    np.testing.assert_array_equal(read.voxels[0], pixels)
+    np.testing.assert_array_equal(read.voxels[0], SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(path)))[0])
 
 
 def test_frames_of_a_compressed_film_are_chosen_one_by_one():
@@ -203,21 +234,88 @@ def test_a_compressed_image_that_claims_more_than_its_header_is_refused():
     assert (error.code, "60000 x 60000" in error.problem) == ("header-damaged", True)
 
 
-def test_a_deflate_bomb_is_refused():
-    content = as_syntax(dataset(stack(1)[0]), DeflatedExplicitVRLittleEndian)
+def deflated(parts, level=9) -> bytes:
+    """Bytes, and numbers of MB of zeros, deflated one after the other; equal blocks are packed once."""
+    packer = zlib.compressobj(level, zlib.DEFLATED, -15)
+    block = packer.compress(bytes(2**20)) + packer.flush(zlib.Z_FULL_FLUSH)
+    packed = b""
+    for part in parts:
+        if isinstance(part, int):
+            packed += block * part
+        else:
+            packer = zlib.compressobj(level, zlib.DEFLATED, -15)
+            packed += packer.compress(part) + packer.flush(zlib.Z_FULL_FLUSH)
+    return packed + zlib.compressobj(level, zlib.DEFLATED, -15).flush()
+
+
+def split_deflated(made):
+    """The beginning of a deflated file, and what follows it, unpacked."""
+    content = as_syntax(made, DeflatedExplicitVRLittleEndian)
     start = 144 + int.from_bytes(content[140:144], "little")
-    plain = zlib.decompress(content[start:], -15)
-    packer = zlib.compressobj(9, zlib.DEFLATED, -15)
-    bomb = packer.compress(plain) + b"".join(packer.compress(bytes(2**20)) for _ in range(280)) + packer.flush()
-    assert quick_and_small_bomb(content[:start] + bomb).code == "decompression-bomb"
+    return content[:start], zlib.decompress(content[start:], -15)
 
 
-def quick_and_small_bomb(content):
+def test_a_flood_before_the_pixels_of_a_deflated_file_is_refused():
+    made = dataset(stack(1)[0])
+    made.add_new(0x00091001, "OB", bytes(64))  # its length is written over
+    head, plain = split_deflated(made)
+    at = plain.index(b"\x09\x00\x01\x10OB\0\0") + 12
+    length = (64 + 280 * 2**20).to_bytes(4, "little")
+    content = head + deflated([plain[: at - 4] + length, 280, plain[at:]])
+    before = psutil.Process().memory_info().rss
+    assert refusal(content).code == "decompression-bomb"
+    assert psutil.Process().memory_info().rss - before < 50 * 2**20
+
+
+def test_a_flood_behind_the_pixels_is_never_unpacked():
+    head, plain = split_deflated(dataset(stack(1)[0]))
+    content = head + deflated([plain, 280])
     process = psutil.Process()
     before = process.memory_info().rss
-    error = refusal(content)
-    assert process.memory_info().rss - before < 80 * 2**20
-    return error
+    np.testing.assert_array_equal(read_dicom_bytes(content, rules=RULES).voxels[0], stack(1)[0] - 1024)
+    assert process.memory_info().rss - before < 50 * 2**20
+
+
+@pytest.mark.parametrize("syntax", [RLELossless, JPEG2000Lossless])
+def test_a_film_of_nothing_is_refused_by_its_header(syntax):
+    """600 frames of 512 x 512 zeros, each of some bytes: 300 MB."""
+    one = dataset(np.zeros((512, 512), np.int16), modality="US", ImagePositionPatient=None)
+    one.compress(syntax)
+    frame = next(pydicom.encaps.generate_frames(one.PixelData, number_of_frames=1))
+    one.NumberOfFrames, one.PixelData = 600, encapsulate([frame[:200]] * 600)
+    one["PixelData"].VR = "OB"
+    with pytest.raises(UnreadableScanError) as caught:
+        read_values(planes_of([read_header(Path("film"), content_of(one))]))
+    assert caught.value.code == "decompression-bomb"
+
+
+def test_run_lengths_that_cannot_make_the_image_are_refused():
+    made = dataset(large())
+    made.compress(RLELossless)
+    made.Rows = made.Columns = 4000
+    assert quick_and_small(content_of(made)).code == "truncated"
+
+
+@pytest.mark.parametrize("level", [1, 9])
+def test_a_deflated_image_is_refused_by_its_header(level):
+    """20,000 x 20,000 zeros: 229:1 at level 1, and refused as at level 9, before any pixel is unpacked."""
+    head, plain = split_deflated(dataset(np.zeros((4, 4), np.uint8), Rows=20000, Columns=20000))
+    length = (20000 * 20000).to_bytes(4, "little")
+    assert quick_and_small(head + deflated([plain[:-20] + length, 382], level)).code == "too-large"
+
+
+def test_deflated_files_have_no_private_limit_on_what_they_may_honestly_hold():
+    pixels = np.random.default_rng(0).integers(0, 4000, (1200, 1100)).astype(np.int16)
+    made = dataset(pixels)
+    made.add_new(0x00091001, "OB", bytes(3 * 2**20))
+    image = read_dicom_bytes(as_syntax(made, DeflatedExplicitVRLittleEndian), rules=RULES)
+    np.testing.assert_array_equal(image.voxels[0], pixels - 1024)
+
+
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.9, 0.99])
+def test_a_deflated_file_that_is_cut_off_is_refused(share):
+    content = as_syntax(dataset(large()), DeflatedExplicitVRLittleEndian)
+    assert refusal(content[: int(share * len(content))]).code in ("truncated", "header-damaged", "no-pixels")
 
 
 # --- zip archives

@@ -269,7 +269,7 @@ def test_last_slice_of_another_orientation(volume):
     paths, folder = volume
     change(paths[-1], ImageOrientationPatient=[1, 0, 0, 0, 0, -1])
     image = read_study(folder, rules=RULES)
-    assert (codes(image), image.spatial_shape[2]) == ({"series-chosen", "missing-slices"}, 14)
+    assert (codes(image), image.spatial_shape[2]) == ({"series-divided", "missing-slices"}, 14)
 
 
 def test_tilt_of_20_degrees(volume):

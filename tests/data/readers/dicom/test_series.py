@@ -266,7 +266,7 @@ def test_a_last_slice_with_another_orientation_is_left_out_and_said(tmp_path):
     paths = write_series(tmp_path)
     change(paths[-1], ImageOrientationPatient=list(CORONAL))
     image = read_study(tmp_path, rules=RULES)
-    assert (image.spatial_shape[2], codes(image)) == (11, ["series-chosen"])
+    assert (image.spatial_shape[2], codes(image)) == (11, ["series-divided"])
 
 
 @pytest.mark.parametrize("degrees", [-20, 8, 20])
