@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import itertools
 import re
 from collections.abc import Mapping, Sequence
 
@@ -15,7 +15,6 @@ from medres.models.timm_networks import build_timm_backbone
 from medres.runs.plain_data import shortened
 
 _SHOWN = 3
-
 _STEM = re.compile(r"conv1\.(0\.)?weight|stem\.conv1?\.weight")
 _BLOCK = re.compile(r"(?:layer|stages\.)(\d+)\.(?:blocks\.)?(\d+)\.conv(\d)\.weight")
 
@@ -46,8 +45,9 @@ def shown_names(names: Sequence[str]) -> str:
         'conv.weight, block.1.weight, block.2.weight, and 1 more'
     """
     more = f", and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    common = os.path.commonprefix([name.rpartition(".")[0] + "." for name in names])
-    prefix = common[: common.rfind(".") + 1]
+    first, last = (name.split(".")[:-1] for name in (min(names, default=""), max(names, default="")))
+    shared = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(first, last, strict=False))
+    prefix = "".join(f"{part}." for part, _ in shared)
     said = f"; all names begin with {shortened(prefix)}" if prefix and len(names) > 1 else ""
     return ", ".join(map(shortened, names[:_SHOWN])) + more + said
 

@@ -1,10 +1,10 @@
 """A file with more than one network: where each one begins, and the rule by which one of them is taken.
 
 **The rule.** Averaged weights (their names say ``ema``, ``swa``, ``averaged``, ``shadow`` or ``polyak``) before those
-of the last step: they are what training programs evaluate. Then the network that a method's authors evaluate: the teacher
-of DINO, the encoder of MoCo and BYOL that is trained by gradient before its slow copy. Then the usual keys of training
-states, then the order of the file. Averaged weights that lack a part of a layer (an average of parameters without
-the statistics of batch norm) are no network and are passed over.
+of the last step: they are what training programs evaluate. Then the network that a method's authors evaluate: the
+teacher of DINO, the encoder of MoCo and BYOL that is trained by gradient before its slow copy. Then the usual keys of
+training states, then the order of the file. Averaged weights that lack a part of a layer (an average of parameters
+without the statistics of batch norm) are no network and are passed over.
 """
 
 from __future__ import annotations

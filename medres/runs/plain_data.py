@@ -183,7 +183,7 @@ def _check_depth(values: Any) -> None:
 class _PlainLoader(yaml.SafeLoader):
     """PyYAML's safe loader within the limits of this module."""
 
-    yaml_implicit_resolvers: ClassVar[dict[str, list[tuple[str, Any]]]] = {
+    yaml_implicit_resolvers: ClassVar[dict[str, list[tuple[str, Any]]]] = {  # type: ignore[misc]
         first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith(":timestamp")]
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
@@ -194,8 +194,8 @@ class _PlainLoader(yaml.SafeLoader):
         self._nodes = 0
         self._weights: dict[int, int] = {}
 
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:  # type: ignore[override]
-        event = self.peek_event()
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        event = self.peek_event()  # type: ignore[no-untyped-call]
         if self._depth > MAX_DEPTH:
             raise _at(event, f"it is nested deeper than {MAX_DEPTH} levels")
         if getattr(event, "tag", None) not in (None, "!", "tag:yaml.org,2002:str"):
