@@ -117,7 +117,8 @@ def state_dict_of(content: Any, path: Path) -> tuple[dict[str, torch.Tensor], tu
     networks = {place: tensors for place, tensors in found.items() if _has_kernels(tensors)} or found
     taken = best_network({place: unwrapped(tensors) for place, tensors in networks.items()})
     left = {place: tensors for place, tensors in networks.items() if place != taken}
-    return networks[taken], (_left_note(taken, left),) if left else ()
+    notes = (_left_note(taken, left),) if left else ()
+    return networks[taken], (*notes, *_unnamed_notes(content))
 
 
 def _tensors_by_place(
@@ -134,6 +135,15 @@ def _tensors_by_place(
     for key, value in named.items():
         if not _OF_TRAINING.search(key.lower()):
             yield from _tensors_by_place(value, (*place, key), seen)
+
+
+def _unnamed_notes(content: Any, place: tuple[str, ...] = ()) -> Iterator[str]:
+    """Say which averaged weights cannot be taken: lists of tensors, without the names of theirs."""
+    for key, value in content.items() if isinstance(content, Mapping) and len(place) < 2 else ():
+        inner = (*place, str(key))
+        if isinstance(value, (list, tuple)) and is_averaged(inner) and any(map(torch.is_tensor, value)):
+            yield f"averaged weights without names were left out: {_place_name(inner)} ({len(value)} tensors)"
+        yield from _unnamed_notes(value, inner)
 
 
 def _has_kernels(tensors: Mapping[str, torch.Tensor]) -> bool:

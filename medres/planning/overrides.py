@@ -27,7 +27,6 @@ from medres.planning.plan import (
 )  # fmt: skip
 from medres.runs.documents import Document, WholeNumber
 
-
 _SpacingMm = Annotated[SpacingMm, pydantic.Field(gt=0)]
 _Side = Annotated[Side, pydantic.Field(ge=1)]
 

@@ -36,6 +36,7 @@ from medres.runs.atomic import atomic_write_json, explained_os_errors, require_w
 from medres.runs.documents import Document, digest_of
 from medres.runs.events import EventLog, read_events
 from medres.runs.folder import RunFolder
+from medres.runs.plain_data import shortened
 from medres.runs.progress import Prefixed, Progress
 from medres.tracking.registry import check_names
 from medres.workflows.bundling import write_run_bundle
@@ -365,8 +366,14 @@ def _has_ended(log: EventLog, index: int) -> bool:
 
 
 def _require_same_scans(table: ScanTable, folder: RunFolder) -> None:
-    with folder.scans.open(newline="", encoding="utf-8") as file:
-        known = {row["sample_id"]: (row["content_hash"], row["label"]) for row in csv.DictReader(file)}
+    try:
+        with folder.scans.open(newline="", encoding="utf-8") as file:
+            known = {row["sample_id"]: (row["content_hash"], row["label"]) for row in csv.DictReader(file)}
+    except (csv.Error, KeyError, UnicodeDecodeError) as error:
+        raise TrainingError(
+            f"{folder.path} cannot go on: {folder.scans.name} is damaged ({shortened(str(error))}).",
+            fix="Restore the file, or begin a new run.",
+        ) from None
     now = {scan.sample_id: (scan.content_hash, scan.label or "") for scan in table}
     changed = sorted(name for name in known.keys() | now.keys() if known.get(name) != now.get(name))
     if changed:
