@@ -28,7 +28,7 @@ def _no_switch(value: Any) -> Any:
 
 #: Numbers of documents. Each field says its least and its largest, so that none is too large for what is done with it.
 WholeNumber = Annotated[int, pydantic.BeforeValidator(_no_switch)]
-Number = Annotated[float, pydantic.BeforeValidator(_no_switch)]
+Number = Annotated[float, pydantic.Field(allow_inf_nan=False), pydantic.BeforeValidator(_no_switch)]
 
 
 class Document(pydantic.BaseModel):

@@ -139,7 +139,7 @@ def read_metrics(folder: RunFolder) -> dict[str, Any]:
             fix="Give the folder of a finished run, such as runs/NAME.",
         ) from None
     except PlainDataError as error:
-        raise OutputError(f"{folder.metrics} is not valid JSON: {error}.", fix="Restore the file.") from None
+        raise OutputError(f"{folder.metrics} is damaged: {error}.", fix="Restore the file.") from None
     if not isinstance(document, dict):
         raise OutputError(f"{folder.metrics} is damaged: it does not hold keys and values.", fix="Restore the file.")
     return document

@@ -107,7 +107,7 @@ def parse_yaml(content: str | bytes) -> Any:
         {'folds': 3, 'since': '2024-13-45'}
         >>> parse_yaml("a: " + "[" * 5000)
         Traceback (most recent call last):
-        medres.runs.plain_data.PlainDataError: line 1, column 54: it is nested deeper than 50 levels
+        medres.runs.plain_data.PlainDataError: line 1, column 53: it is nested deeper than 50 levels
     """
     try:
         return yaml.load(content, Loader=_PlainLoader)
@@ -168,7 +168,7 @@ def _no_number(text: str) -> NoReturn:
 
 def _check_depth(values: Any) -> None:
     level = [values]
-    for _ in range(MAX_DEPTH + 1):
+    for _ in range(MAX_DEPTH):
         level = [
             inner
             for outer in level
@@ -196,7 +196,7 @@ class _PlainLoader(yaml.SafeLoader):
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         event = self.peek_event()  # type: ignore[no-untyped-call]
-        if self._depth > MAX_DEPTH:
+        if self._depth >= MAX_DEPTH and isinstance(event, yaml.CollectionStartEvent):
             raise _at(event, f"it is nested deeper than {MAX_DEPTH} levels")
         if getattr(event, "tag", None) not in (None, "!", "tag:yaml.org,2002:str"):
             raise _at(event, f"tags such as {shortened(event.tag)} are not read")
@@ -206,7 +206,7 @@ class _PlainLoader(yaml.SafeLoader):
         self._depth -= 1
         # what it refers to counts at each place: nine lists of nine references each to the next are 9**9 values
         is_reference = isinstance(event, yaml.AliasEvent)
-        self._nodes += self._weights.get(id(node), MAX_NODES) if is_reference else 1
+        self._nodes += self._weights.get(id(node), MAX_NODES + 1) if is_reference else 1
         if self._nodes > MAX_NODES:
             what = "it refers to itself, or expands" if is_reference else "it comes"
             raise _at(event, f"{what} to more than {MAX_NODES:,} values")

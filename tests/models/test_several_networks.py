@@ -85,7 +85,7 @@ RAW, AVERAGED = _net(1), _net(2)
 #: Content to what of it is said to be left out.
 TWO_NETWORKS: dict[str, tuple[Any, str]] = {
     "timm": ({"state_dict": RAW, "state_dict_ema": AVERAGED}, "state_dict (9 tensors)"),
-    "torchvision": ({"model": RAW, "model_ema": {"n_averaged": torch.tensor(3)} | _named("module.", AVERAGED)}, "model"),
+    "torchvision": ({"model": RAW, "model_ema": {"n_averaged": torch.ones(())} | _named("module.", AVERAGED)}, "model"),
     "mmengine": ({"state_dict": RAW, "ema_state_dict": _named("module.", AVERAGED)}, "state_dict"),
     "short": ({"net": RAW, "ema": AVERAGED, "optimizer": {"state": {0: {"exp_avg": RAW["conv1.weight"]}}}}, "net"),
     "swa": ({"model_state_dict": RAW, "swa_model": _named("module.", AVERAGED), "epoch": 3}, "model_state_dict"),
