@@ -52,11 +52,15 @@ def check_files(folder: Path, manifest: BundleManifest, *, checksums: bool = Tru
             raise BundleError(f"{path} was changed after it was written.", fix=AGAIN)
     added = sorted({path.name for path in folder.iterdir()} - {*manifest.files, MANIFEST})
     if added:
-        shown = ", ".join(map(shortened, added[:_SHOWN])) + (f" and {len(added) - _SHOWN} more") * (len(added) > _SHOWN)
+        shown = ", ".join(map(_shown, added[:_SHOWN])) + (f" and {len(added) - _SHOWN} more") * (len(added) > _SHOWN)
         raise BundleError(
             f"{folder} holds {shown}, which the bundle does not list.",
             fix="Take it out, also where its name begins with a dot; a bundle holds nothing else.",
         )
+
+
+def _shown(name: str) -> str:
+    return shortened(name if name.isprintable() else repr(name))
 
 
 def _json_of(path: Path) -> Any:

@@ -39,6 +39,7 @@ def write_run_bundle(
             arch=design.arch,
             weights_source=design.weights_source,
             weights_sha256=weights.sha256 if weights else "",
+            weights_notes=weights.notes if weights else (),
         ),
     )
 
