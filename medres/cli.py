@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -536,17 +537,21 @@ def _answer(work: Callable[[], Any], *, debug: bool, as_json: bool) -> None:
     except KeyboardInterrupt:
         _fail("Interrupted. What was finished is in the run folder.", code=130, debug=debug)
     except Exception as error:
-        _fail(
-            f"medres met something it did not expect: {type(error).__name__}: {error}. "
-            "Run it again with --debug and report the traceback.",
-            code=1,
-            debug=debug,
-        )
+        _fail(_about(error), code=1, debug=debug)
     else:
         if answer is not None:  # as beside the first of several processes
             _print(answer.shown if isinstance(answer, _Answer) else answer, as_json=as_json)
         if isinstance(answer, _Answer) and answer.exit_code:
             raise typer.Exit(answer.exit_code)
+
+
+def _about(error: Exception) -> str:
+    if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:  # of any argument that is a path
+        return f"No file system takes so long a name: {str(error.filename)[:60]}... Check the path."
+    return (
+        f"medres met something it did not expect: {type(error).__name__}: {error}. "
+        "Run it again with --debug and report the traceback."
+    )
 
 
 def _print(answer: Any, *, as_json: bool) -> None:

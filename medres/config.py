@@ -24,6 +24,9 @@ from medres.runs.plain_data import PlainDataError, parse_yaml, shortened
 #: No key of a configuration lies deeper: `planning.augmentation.noise`.
 _SECTIONS = 2
 
+#: Of one part of a path.
+_NAME_BYTES = 255
+
 
 def _words(value: Any) -> Any:
     """Return the words of a text with commas, of a list of such texts, or of a list of words."""
@@ -106,6 +109,14 @@ class DataConfig(Document):
     roi_size_mm: Annotated[tuple[float, float, float] | None, pydantic.BeforeValidator(_edges)] = None
     near_duplicates: Literal["group", "ignore"] = "group"
     exclude_findings: Annotated[tuple[str, ...], pydantic.BeforeValidator(_words)] = ()
+
+    @pydantic.model_validator(mode="after")
+    def _names_can_be(self) -> Self:
+        for key, value in self:
+            if isinstance(value, Path) and any(len(part.encode(errors="ignore")) > _NAME_BYTES for part in value.parts):
+                given = shortened(str(value))
+                raise ValueError(f"{key}: no file system takes a name of more than {_NAME_BYTES} bytes; got {given!r}")
+        return self
 
     def reading_rules(self) -> ReadingRules:
         """Return how files become scans, as far as it was asked for."""

@@ -28,9 +28,10 @@ MAX_HU = 1_000_000
 #: Samples of a training step.
 MAX_BATCH_SIZE = 65_536
 
-#: Of the network's input: voxels along an axis (a whole slide has no more), and voxels in all (4 GiB in fp32).
+#: Of the network's input: voxels along an axis, and voxels in all (512 x 512 x 512: half a GiB in fp32, before the
+#: first layer makes 64 channels of it).
 MAX_SIDE = 32_768
-MAX_VOXELS = 2**30
+MAX_VOXELS = 2**27
 
 #: Bytes of disk for activations: 1 PiB.
 MAX_DISK_BYTES = 2**50
