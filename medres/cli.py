@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -542,12 +543,7 @@ def _answer(work: Callable[[], Any], *, debug: bool, as_json: bool) -> None:
     except KeyboardInterrupt:
         _fail("Interrupted. What was finished is in the run folder.", code=130, debug=debug)
     except Exception as error:
-        _fail(
-            f"medres met something it did not expect: {type(error).__name__}: {error}. "
-            f"{_again(error)} with --debug, and report the traceback.",
-            code=1,
-            debug=debug,
-        )
+        _fail(_about(error), code=1, debug=debug)
     else:
         if answer is not None:  # as beside the first of several processes
             _print(answer.shown if isinstance(answer, _Answer) else answer, as_json=as_json)
@@ -559,6 +555,15 @@ def _again(error: Exception) -> str:
     """Return how the same is met again; a run that was begun would refuse the command that began it."""
     notes = getattr(error, "__notes__", [])
     return f"Go on with: {notes[-1]}" if notes else "Run it again"
+
+
+def _about(error: Exception) -> str:
+    if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:  # of any argument that is a path
+        return f"No file system takes so long a name: {str(error.filename)[:60]}... Check the path."
+    return (
+        f"medres met something it did not expect: {type(error).__name__}: {error}. "
+        f"{_again(error)} with --debug, and report the traceback."
+    )
 
 
 def _print(answer: Any, *, as_json: bool) -> None:

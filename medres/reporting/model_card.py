@@ -28,7 +28,10 @@ _NOT_A_DEVICE = (
 )
 
 
-def model_card(metrics: dict[str, Any], plan: Plan, *, arch: str, weights_source: str, weights_sha256: str = "") -> str:
+def model_card(
+    metrics: dict[str, Any], plan: Plan, *, arch: str, weights_source: str, weights_sha256: str = "",
+    weights_notes: Sequence[str] = (),
+) -> str:  # fmt: skip
     """Return the card as Markdown.
 
     Args:
@@ -37,9 +40,11 @@ def model_card(metrics: dict[str, Any], plan: Plan, *, arch: str, weights_source
         arch: Backbone.
         weights_source: Where its weights came from, as the user sees it: a file's name, a timm tag, ``none``.
         weights_sha256: Of the file of those weights; empty without.
+        weights_notes: What a user should know of them, such as which of several networks of the file was taken.
     """
     started = "random weights" if weights_source == "none" else _plain(weights_source)
     started += f" (SHA-256 {weights_sha256})" if weights_sha256 else ""
+    started += "".join(f"; {_plain(note)}" for note in weights_notes)
     parts = [
         f"# {' / '.join(_plain(name) for name in metrics['classes'])}: classifier of {_scans(plan)}",
         _NOT_A_DEVICE,

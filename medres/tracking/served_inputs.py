@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import base64
 import logging
-import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,6 +20,7 @@ from medres.data.image import ScanImage
 from medres.data.readers import read_scan, read_scan_bytes
 from medres.data.readers.rules import MaskRules, ReadingRules
 from medres.data.sample import assemble_sample
+from medres.data.sources.regions import MAX_MM
 from medres.errors import MedresError, UnreadableScanError
 from medres.tracking.mlflow_api import ColSpec, Schema
 from medres.tracking.served_limits import TOO_LARGE
@@ -149,7 +149,7 @@ def _read(row: Mapping[str, Any], image: str, path: str, rules: ReadingRules, ne
 def _center(row: Mapping[str, Any]) -> tuple[float, float, float] | None:
     """Return the centre, or None where the row has none of its three numbers."""
     values = [row.get(name) for name in _CENTER]
-    numbers = [float(value) for value in values if isinstance(value, (int, float)) and math.isfinite(value)]
+    numbers = [float(value) for value in values if isinstance(value, (int, float)) and abs(value) <= MAX_MM]
     if not numbers and not any(isinstance(value, str) for value in values):
         return None
     if len(numbers) < len(_CENTER):

@@ -56,6 +56,17 @@ def test_ensemble_is_named_only_where_it_was_scored(run: RunFolder, runs: dict[s
     assert "can only be scored on a test split" in _card(runs["three classes"])
 
 
+def test_which_of_several_networks_was_taken_stands_in_the_card(run: RunFolder) -> None:
+    note = "of several networks state_dict_ema (averaged weights) was taken; left out: state_dict (122 tensors)"
+    card = model_card(
+        json.loads(run.metrics.read_text()), Plan.read(run.plan), arch="resnet18", weights_source="two.pth",
+        weights_notes=[note],
+    )  # fmt: skip
+    line = next(line for line in card.splitlines() if "Started from" in line)
+    assert "averaged weights" in line
+    assert "left out" in line
+
+
 def test_random_weights_are_called_so(run: RunFolder) -> None:
     metrics = json.loads(run.metrics.read_text())
     card = model_card(metrics, Plan.read(run.plan), arch="resnet18", weights_source="none")

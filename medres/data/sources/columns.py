@@ -6,6 +6,7 @@ import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from decimal import Decimal
 
 from medres.data.sources.delimited import Row, TextTable
 from medres.data.table import Split
@@ -160,7 +161,7 @@ def sorted_classes(labels: Iterable[str]) -> tuple[str, ...]:
     """
     different = set(labels)
     if all(re.fullmatch(r"[+-]?\d+", label) for label in different):
-        return tuple(sorted(different, key=lambda label: (int(label), label)))
+        return tuple(sorted(different, key=lambda label: (Decimal(label), label)))
     return tuple(sorted(different))
 
 

@@ -127,7 +127,7 @@ def _records(path: Path, text: str, delimiter: str) -> Iterator[tuple[int, list[
             is_declaration = declared is not None and number == 1
             if any(cell.strip() for cell in cells) and not is_declaration:
                 yield number, [original(cell) for cell in cells]
-    except csv.Error as error:
+    except (csv.Error, TypeError, ValueError) as error:  # of a delimiter that is declared and can be none
         raise DataError(f"{path} is not a table: {error}.", fix="Save it as CSV, encoded as UTF-8.") from error
 
 
@@ -137,7 +137,14 @@ def _delimiter(text: str) -> str:
     if declared:
         return declared[1]
     header = next((line for line in text.splitlines() if line.strip()), "")
-    return max(_DELIMITERS, key=lambda delimiter: len(next(csv.reader([header], delimiter=delimiter), [])))
+    return max(_DELIMITERS, key=lambda delimiter: _num_columns(header, delimiter))
+
+
+def _num_columns(header: str, delimiter: str) -> int:
+    try:
+        return len(next(csv.reader([header], delimiter=delimiter), []))
+    except csv.Error:  # a cell beyond all measure: said when the table is read
+        return 0
 
 
 def _columns(path: Path, header: Sequence[str]) -> tuple[str, ...]:
