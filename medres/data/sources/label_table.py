@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from medres.data.findings import Finding
+from medres.data.missing_words import is_blank, is_missing
 from medres.data.sources.columns import PATIENT_COLUMNS, find_column
 from medres.data.sources.delimited import Row, TextTable, read_table
 from medres.data.sources.disk import Disk
@@ -17,6 +18,7 @@ from medres.data.sources.problems import found
 from medres.data.sources.rows import Match, Problem, label_scans
 from medres.data.sources.scan_files import absolute, kind_of_file, relative_name
 from medres.data.sources.table_columns import Columns, find_columns
+from medres.data.spelling import hint_of
 from medres.data.wording import first_of
 from medres.errors import DataError
 
@@ -152,7 +154,7 @@ def _match_of_sequences(
     table: TextTable, position: int, columns: Columns, paths: dict[str, Path | None], disk: Disk
 ) -> Match:
     row = table.rows[position]
-    named = {name: column for name, column in columns.sequences.items() if row.text(column)}
+    named = {name: column for name, column in columns.sequences.items() if not is_blank(row.text(column))}
     sequences = {name: paths[column] or _absent(row, column, disk) for name, column in named.items()}
     missing = [_missing(row, column, disk) for column in named.values() if paths[column] is None]
     blank = [name for name in columns.sequences if name not in named]
@@ -170,6 +172,8 @@ def with_mask(table: TextTable, columns: Columns, match: Match, disk: Disk) -> M
     if columns.mask is None or not row.text(columns.mask):
         return match
     path = disk.path(row, columns.mask)
+    if path is None and is_blank(row.text(columns.mask)):
+        return match
     if path is None:
         absent = _absent(row, columns.mask, disk)
         return replace(match, mask=absent, problems=(*match.problems, _missing(row, columns.mask, disk)))
@@ -180,15 +184,19 @@ def _absent(row: Row, column: str, disk: Disk) -> Path:
     return absolute(disk.root / row.text(column).replace("\\", "/").replace("\0", ""))
 
 
+def _file_name(row: Row, column: str) -> str:
+    return row.text(column).replace("\\", "/").rpartition("/")[2]
+
+
 def _missing(row: Row, column: str, disk: Disk) -> Problem:
     fix = f"Correct the path (it is relative to {disk.root}), or leave this row out."
-    if name := disk.other_case(row, column):
-        fix = f"Write it as the file is called, {name}: capitals count."
+    if alike := disk.alike(row, column):
+        fix = f"Write it as the file is called: {hint_of(_file_name(row, column), alike)}."
     return "file-missing", f"'{row.text(column)}' does not exist", fix
 
 
 def _refuse_blank(table: TextTable, columns: Sequence[str]) -> None:
-    blank = [row.name for row in table.rows if not any(row.text(column) for column in columns)]
+    blank = [row.name for row in table.rows if all(is_missing(row.text(column)) for column in columns)]
     if blank:
         names = " or ".join(f"'{column}'" for column in columns)
         raise DataError(f"{table.path} has no {names} in row {first_of(blank)}.", fix="Fill it in.")
@@ -198,8 +206,14 @@ def _refuse_all_missing(table: TextTable, columns: Sequence[str], found: Sequenc
     if any(path is not None for path in found):
         return
     missing = [f"{row.text(column)} (row {row.name})" for row in table.rows for column in columns if row.text(column)]
-    first = next((name for row in table.rows for column in columns if (name := disk.other_case(row, column))), "")
-    case = f"Capitals count: there is {first}. " if first else ""
+    hints = (
+        hint_of(_file_name(row, column), alike)
+        for row in table.rows
+        for column in columns
+        if row.text(column) and (alike := disk.alike(row, column))
+    )
+    first = next(hints, "")
+    case = f"{first}. " if first else ""
     raise DataError(
         f"{table.path} names {len(missing)} of {len(missing)} files that do not exist: {first_of(missing)}.",
         fix=f"{case}Correct the paths (they are relative to {disk.root}), or give the folder that they are relative to "
