@@ -23,8 +23,8 @@ _WRITTEN_BY = {
 }
 _PLACEHOLDERS = _words(
     *_WRITTEN_BY,
-    "n.a.,n.a,n. a.,--,---,\u2013,\u2014,??,???,..,...,unknown,unk,unkn,missing,undefined,unspecified,undetermined,empty",
-    "not available,not applicable,not known,not specified,not reported,not recorded,blank,(blank),tbd,nil",
+    "n.a.,n.a,n. a.,--,---,\u2013,\u2014,??,???,..,...,unknown,unk,unkn,missing,undefined,unspecified,undetermined",
+    "empty,not available,not applicable,not known,not specified,not reported,not recorded,blank,(blank),tbd,nil",
     "k.a.,k. a.,keine angabe,unbekannt,fehlt,inconnu,desconocido,sconosciuto",
 )
 _OF_PERSONS = _words(

@@ -18,7 +18,7 @@ _Step: TypeAlias = tuple[str, Callable[[str], str]]
 # shown as nothing or as a blank, though Unicode counts them among marks, letters and symbols: the combining grapheme
 # joiner, the fillers of Hangul, inherent vowels of Khmer, variation selectors, the empty braille cell
 _UNSEEN = re.compile(
-    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2065\u2800\u3164\ufe00-\ufe0f\uffa0\ufff0-\ufff8\U000e0000-\U000e0fff]"
 )
 _UNSEEN_CATEGORIES = frozenset({"Cf", "Cc"})  # zero-width, soft hyphen, byte order mark, direction marks; controls
 
