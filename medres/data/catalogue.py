@@ -112,6 +112,7 @@ _LABELS: Mapping[str, Kind] = {
     "label-placeholder": Kind("warning", "A label is a class, no word for a missing value."),
     "participant-without-scan": Kind("warning", "Every participant of a BIDS data set has a scan."),
     "file-not-listed": Kind("warning", "Every scan file is listed in the table of labels."),
+    "mask-among-scans": Kind("warning", "Every file among the scans is a scan, not the mask of one."),
     "file-repeated": Kind("warning", "A file is listed once."),
     "rows-contradict": Kind("error", "Rows about one scan name one patient and one split."),
     "patient-missing": Kind("error", "Every scan has a patient id, or none has."),

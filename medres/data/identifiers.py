@@ -110,7 +110,9 @@ def _rounded(ids: _Ids) -> Iterator[Finding]:
 def _is_rounded(text: str) -> bool:
     """Return whether a number lost digits: Excel writes ``1E+11`` for any of that size, R ``1e+11`` for one only."""
     match = _ROUNDED.fullmatch(text)
-    return bool(match) and (match["e"] == "E" or 0 < len(match["fraction"] or "") < int(match["exponent"]))
+    if match is None:
+        return False
+    return match["e"] == "E" or 0 < len(match["fraction"] or "") < int(match["exponent"])
 
 
 def _about(code: str, scans: Sequence[Scan], value: str, fix: str, *, error: bool) -> Finding:

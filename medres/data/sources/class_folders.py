@@ -47,7 +47,8 @@ def read_class_folders(root: Path, options: Options) -> Draft:
     if not items:
         _refuse_without_scans(root, stock.content)
     scans, findings = _scans(items, root, splits)
-    _refuse_one_class(root, scans, content)
+    findings += stock.masks.findings(root)
+    _refuse_one_class(root, scans, content, num_masks=len(stock.masks.images))
     if stock.headers.finding and options.patient_pattern is None:
         findings += (stock.headers.finding,)
     return Draft(
@@ -131,13 +132,15 @@ def _refuse_without_scans(root: Path, content: FolderContent) -> None:
     raise DataError(f"{root} holds no scans{found}; looked for {SUPPORTED}.", fix=_ARRANGE)
 
 
-def _refuse_one_class(root: Path, scans: Sequence[Scan], content: FolderContent) -> None:
+def _refuse_one_class(root: Path, scans: Sequence[Scan], content: FolderContent, *, num_masks: int) -> None:
     labels = {scan.label for scan in scans}
     if len(labels) > 1:
         return
     tables = [path for path in content.unsupported if path.suffix.lower() in TABLE_SUFFIXES]
     hint = f" If {tables[0].name} holds the labels, name it with --labels." if tables else ""
-    raise DataError(f"{root} holds one class folder with scans, '{labels.pop()}'; two are needed.", fix=_ARRANGE + hint)
+    masks = f" ({counted(num_masks, 'mask')} of these scans left out)" if num_masks else ""
+    problem = f"{root} holds one class folder with scans, '{labels.pop()}'{masks}; two are needed."
+    raise DataError(problem, fix=_ARRANGE + hint)
 
 
 def _outside_note(outside: Sequence[str]) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from medres.data.sources.disk import Disk
 from medres.data.sources.draft import Draft, Options
 from medres.data.sources.items import Item, Stock, ids_of_items
 from medres.data.sources.joining import join_rows
+from medres.data.sources.mask_files import listed_masks
 from medres.data.sources.problems import found
 from medres.data.sources.rows import Match, Problem, label_scans
 from medres.data.sources.scan_files import absolute, kind_of_file, relative_name
@@ -72,6 +73,7 @@ def draft_of_table(table: TextTable, options: Options, use: TableUse) -> Draft:
         matches, how = _named(table, columns, disk), ()
     matches = [with_mask(table, columns, match, disk) for match in matches]
     labelled = label_scans(table, columns, matches, use.names_root or use.root)
+    listed = listed_masks(labelled.scans, table.path.name, use.root)
     stock = disk.stock() if use.search or any(match.item.header_id or match.item.study for match in matches) else None
     by_header = not columns.patient and options.patient_pattern is None and not any(m.patient_id for m in matches)
     return Draft(
@@ -80,7 +82,7 @@ def draft_of_table(table: TextTable, options: Options, use: TableUse) -> Draft:
         scans=labelled.scans,
         notes=table.notes + columns.notes + how + (stock.notes if stock else ()),
         unit_column=columns.unit,
-        findings=labelled.findings + _of_stock(stock, matches, table, search=use.search, by_header=by_header),
+        findings=labelled.findings + listed + _of_stock(stock, matches, table, search=use.search, by_header=by_header),
         headers=labelled.headers if stock and stock.headers.finding is None and not by_header else {},
     )
 
@@ -93,7 +95,8 @@ def _of_stock(
         return ()
     shared = stock.headers.finding
     used = by_header and any(match.item.header_id or match.item.study for match in matches)
-    return (_not_listed(stock, matches, table) if search else ()) + ((shared,) if shared and used else ())
+    masks = stock.masks.without(_named_files(matches)).findings(stock.root)
+    return (_not_listed(stock, matches, table) if search else ()) + masks + ((shared,) if shared and used else ())
 
 
 def _source(name: str, matches: Sequence[Match]) -> str:
@@ -223,9 +226,7 @@ def _refuse_all_missing(table: TextTable, columns: Sequence[str], found: Sequenc
 
 def _not_listed(stock: Stock, matches: Sequence[Match], table: TextTable) -> tuple[Finding, ...]:
     """Return a finding for each scan below the root that no row names."""
-    named = {file for match in matches for file in match.item.all_files}
-    others = {path for match in matches for path in (*match.sequences.values(), *([match.mask] if match.mask else []))}
-    named |= others
+    named, others = _named_files(matches), {path for match in matches for path in _beside(match)}
     left = [
         item for item in stock.items
         if not any(file in named for file in item.all_files)
@@ -240,6 +241,14 @@ def _not_listed(stock: Stock, matches: Sequence[Match], table: TextTable) -> tup
         )
         for item, name in zip(left, ids_of_items(left, stock.root), strict=True)
     )
+
+
+def _named_files(matches: Sequence[Match]) -> set[Path]:
+    return {file for match in matches for file in (*match.item.all_files, *_beside(match))}
+
+
+def _beside(match: Match) -> tuple[Path, ...]:
+    return (*match.sequences.values(), *([match.mask] if match.mask else []))
 
 
 def _called(item: Item, name: str) -> str:

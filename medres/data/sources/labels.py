@@ -58,9 +58,9 @@ def _lookalike(group: Sequence[str], by_label: Mapping[str, Sequence[str]], sour
 
 
 def _placeholder(label: str, labels: Iterable[str]) -> str:
-    if _OPPOSITES.get(label) in labels:  # - and + are negative and positive
-        return ""
     others = [other for other in labels if other != label]
+    if label in _OPPOSITES and _OPPOSITES[label] in others:  # - and + are negative and positive
+        return ""
     return placeholder(label, number=bool(others) and all(map(_WHOLE_NUMBER.fullmatch, others)))
 
 
