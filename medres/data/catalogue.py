@@ -125,6 +125,7 @@ _LABELS: Mapping[str, Kind] = {
     "patient-shared": Kind("warning", "Patient ids in DICOM headers tell patients apart."),
     "id-rounded": Kind("error", "Patient ids have all their digits."),
     "name-not-text": Kind("error", "Names of files and folders are text (UTF-8)."),
+    "few-patients": Kind("warning", "The data can be divided as medres finetune does by default."),
     "too-few-patients": Kind("error", "The data can be divided into folds."),
 }
 
