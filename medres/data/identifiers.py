@@ -23,6 +23,7 @@ from medres.data.wording import counted, first_of
 _ROUNDED = re.compile(r"(?P<whole>\d)(?:[.,](?P<fraction>\d+))?(?P<e>[eE])\+(?P<exponent>\d{2,3})")
 _INITIALS = "na"  # the only word for a missing value that may be a person's id
 _MAX_NAMED = 10
+_ONE_WAY = "Write one id one way (pandas makes 117.0 of 117 in a column with gaps: read ids with dtype=str)."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +84,7 @@ def _lookalike(ids: _Ids, names: Sequence[str]) -> Finding:
     value = (
         f"The {ids.noun}s {_listed(shown)} are taken as different; they differ in {_listed(differences(names))} only."
     )
-    fix = "Write one id one way." if one else "If they are one (a spreadsheet drops leading zeros), write them one way."
+    fix = _ONE_WAY if one else "If they are one (a spreadsheet drops leading zeros), write them one way."
     scans = sorted((scan for name in names for scan in ids.scans[name]), key=lambda scan: scan.sample_id)
     return _about(ids.lookalike, scans, value, fix, error=one)
 

@@ -95,7 +95,9 @@ def _of_stock(
         return ()
     shared = stock.headers.finding
     used = by_header and any(match.item.header_id or match.item.study for match in matches)
-    masks = stock.masks.without(_named_files(matches)).findings(stock.root)
+    # a row that names a file means it; one that names a patient, whatever lies in his folder
+    meant = {match.item.path for match in matches if match.patient_id}
+    masks = stock.masks.used(masks=_named_files(matches), scans=meant).findings(stock.root)
     return (_not_listed(stock, matches, table) if search else ()) + masks + ((shared,) if shared and used else ())
 
 

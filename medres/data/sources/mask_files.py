@@ -67,13 +67,16 @@ class MaskFiles:
             left_out.append(found("mask-among-scans", text, fix=fix, file=mask))
         return (*left_out, *self._named_like_masks(root))
 
-    def without(self, files: Container[Path]) -> MaskFiles:
-        """Return the same without files that are used otherwise."""
-        images, doubtful = (
-            {mask: image for mask, image in masks.items() if mask not in files}
-            for masks in (self.images, self.doubtful)
-        )
-        return MaskFiles(images=images, doubtful=doubtful)
+    def used(self, *, masks: Container[Path], scans: Container[Path]) -> MaskFiles:
+        """Return what is to be told where a table says what files are.
+
+        Args:
+            masks: Files that it names: they are not left out.
+            scans: Files that it takes as scans without naming them.
+        """
+        left_out = {mask: image for mask, image in self.images.items() if mask not in masks}
+        doubtful = {mask: image for mask, image in self.doubtful.items() if mask in scans}
+        return MaskFiles(images=left_out, doubtful=doubtful)
 
     def _named_like_masks(self, root: Path) -> Iterator[Finding]:
         if self.doubtful:
