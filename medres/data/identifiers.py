@@ -84,7 +84,8 @@ def _lookalike(ids: _Ids, names: Sequence[str]) -> Finding:
     value = (
         f"The {ids.noun}s {_listed(shown)} are taken as different; they differ in {_listed(differences(names))} only."
     )
-    fix = _ONE_WAY if one else "If they are one (a spreadsheet drops leading zeros), write them one way."
+    zeros = " (a spreadsheet drops leading zeros)" if "leading zeros" in differences(names) else ""
+    fix = _ONE_WAY if one else f"If they are one{zeros}, write them one way."
     scans = sorted((scan for name in names for scan in ids.scans[name]), key=lambda scan: scan.sample_id)
     return _about(ids.lookalike, scans, value, fix, error=one)
 

@@ -32,7 +32,7 @@ _WORDS = frozenset({"mask", "masks", "msk", "msks", "seg", "segs", "segm", "segm
 _WEAK_WORDS = frozenset({"truth", "roi", "rois", "anno", "outline", "lesion", "lesions", "tumor", "tumors", "tumour",
                          "tumours", "manual", "segmented"})  # fmt: skip
 _FOLDERS = _WORDS | {"labelstr", "labelsts", "labelsva", "roi", "rois"}  # those of the Decathlon and nnU-Net among them
-_ENDINGS = ("mask", "masks")  # brainmask, LungMasks
+_ENDINGS = ("mask", "masks", "seg")  # brainmask, LungMasks, dseg of BIDS
 _WORD = re.compile(r"[^\W\d_]+|\d+")
 _SEPARATORS = re.compile(r"[\W_]+")
 
@@ -60,7 +60,7 @@ class MaskFiles:
         Args:
             root: Folder that names are written relative to.
         """
-        fix = "If it is a scan, name it in a table (columns path,label), or rename it."
+        fix = "If it is a scan, name it in a table, or rename it."
         left_out = []
         for mask, image in self.images.items():
             text = f"{relative_name(mask, root)} is the mask of {_name(image, mask, root)}: left out."
@@ -147,10 +147,16 @@ def _by_file_name(files: Iterable[Path]) -> Iterator[tuple[Path, Path, str]]:
 def _mask_word(stem: str) -> re.Match[str] | None:
     """Return the last word of a name that is a word for a mask."""
     words = reversed(list(_WORD.finditer(stem)))
-    return next((word for word in words if _is_mask_word(word.group()) or word.group() in _WEAK_WORDS), None)
+    return next((word for word in words if is_mask_word(word.group()) or word.group() in _WEAK_WORDS), None)
 
 
-def _is_mask_word(word: str) -> bool:
+def is_mask_word(word: str) -> bool:
+    """Return whether a word without separators, in small letters, names a mask.
+
+    Example:
+        >>> is_mask_word("brainmask"), is_mask_word("dseg"), is_mask_word("t1w")
+        (True, True, False)
+    """
     return word in _WORDS or word.endswith(_ENDINGS)
 
 
@@ -167,7 +173,7 @@ def _image_of(stem: str, word: re.Match[str], stems: Container[str], plain: Sequ
         return named[0]
     if bases[0]:
         return _first_that_begins(bases[0], plain)
-    only_a_mask = all(_is_mask_word(part) or part.isdecimal() for part in _WORD.findall(stem))
+    only_a_mask = all(is_mask_word(part) or part.isdecimal() for part in _WORD.findall(stem))
     return plain[0] if plain and only_a_mask else ""
 
 
