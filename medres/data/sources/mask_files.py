@@ -139,8 +139,9 @@ def _by_file_name(files: Iterable[Path]) -> Iterator[tuple[Path, Path, str]]:
             stems[scan_stem(file).casefold()].append(file)
         words = {stem: word for stem in stems if (word := _mask_word(stem))}
         plain = sorted(stem for stem in stems if stem not in words)
+        behind = {_behind(stem, first): stem for stem in reversed(plain) if (first := _WORD.match(stem))}
         for stem, word in words.items():
-            if image := _image_of(stem, word, stems, plain):
+            if image := _image_of(stem, word, stems, plain, behind):
                 yield from ((file, stems[image][0], word.group()) for file in stems[stem])
 
 
@@ -160,11 +161,21 @@ def is_mask_word(word: str) -> bool:
     return word in _WORDS or word.endswith(_ENDINGS)
 
 
-def _image_of(stem: str, word: re.Match[str], stems: Container[str], plain: Sequence[str]) -> str:
+def _image_of(
+    stem: str, word: re.Match[str], stems: Container[str], plain: Sequence[str], behind: Mapping[str, str]
+) -> str:
     """Return the stem of the image of a mask, or an empty text.
 
-    ``a_lesion_mask_1`` is of ``a_lesion``, else of ``a``; ``mask_a`` of ``a``; ``a_seg`` of ``a_t1`` where there is no
-    ``a`` (the sequences of one patient); ``seg`` of any file of its folder (that of a patient).
+    ``a_lesion_mask_1`` is of ``a_lesion``, else of ``a``; ``mask_a`` of ``a``, else of ``image_a``; ``a_seg`` of
+    ``a_t1`` where there is no ``a`` (the sequences of one patient); ``seg`` of any file of its folder (that of a
+    patient).
+
+    Args:
+        stem: Of the mask, in small letters.
+        word: Its word for a mask.
+        stems: Of all files of the folder.
+        plain: Those without such a word, sorted.
+        behind: The same, by what follows their first word.
     """
     starts = [match.start() for match in _WORD.finditer(stem[: word.start()])]
     bases = [_trimmed(stem[:cut]) for cut in (word.start(), *reversed(starts[1:]))]
@@ -173,6 +184,8 @@ def _image_of(stem: str, word: re.Match[str], stems: Container[str], plain: Sequ
         return named[0]
     if bases[0]:
         return _first_that_begins(bases[0], plain)
+    if (rest := _behind(stem, word)) and rest in behind:
+        return behind[rest]
     only_a_mask = all(is_mask_word(part) or part.isdecimal() for part in _WORD.findall(stem))
     return plain[0] if plain and only_a_mask else ""
 

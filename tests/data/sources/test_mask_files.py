@@ -37,6 +37,7 @@ NAMINGS = [
     ("{}.png", "{}_mask.png"), ("{}.png", "{}_seg.png"), ("{}.png", "{}_label.png"), ("{}.png", "{}_GT.png"),
     ("{}.png", "{}-mask.png"), ("{}.png", "{}.mask.png"), ("{}.png", "mask_{}.png"), ("{}.png", "{}_mask_1.png"),
     ("{}.png", "{}_Segmentation.png"), ("{}.png", "{} roi.png"), ("{}.png", "{}_lesion_mask.png"),
+    ("image_{}.png", "mask_{}.png"), ("volume-{}.nii", "segmentation-{}.nii"),
     ("{}.png", "{}_mask.jpg"), ("{}.png", "{}mask.png"), ("{}.png", "{}_annotation2.png"), ("{}.png", "{}_lesion.png"),
     ("benign ({}).png", "benign ({})_mask.png"), ("benign ({}).png", "benign ({})_mask_1.png"),
     ("{}.nii.gz", "{}_seg.nii.gz"), ("{}_t1.nii.gz", "{}_seg.nii.gz"), ("{}.nii", "{}_brainmask.nii.gz"),
@@ -151,6 +152,12 @@ def test_masks_are_told_from_pictures_by_their_values(seed):
     head = np.where(shape(seed, (64, 64)) > 0, picture, 0) + np.where(rng.random((64, 64)) > 0.5, picture, 0)
     for voxels in (picture, picture.astype(np.uint8), head, picture / 1e9):
         assert not holds_few_values(voxels)
+
+
+def test_a_mask_is_of_the_image_of_its_number(tmp_path):
+    files = [tmp_path / f"{kind}-{n}.nii" for kind in ("volume", "segmentation") for n in range(20)]
+    images = {mask.name: image.name for mask, image in masks_among(files, tmp_path).images.items()}
+    assert images == {f"segmentation-{n}.nii": f"volume-{n}.nii" for n in range(20)}
 
 
 def test_each_of_many_patients_with_several_sequences_has_its_own_image(tmp_path):
