@@ -6,7 +6,8 @@
     ├── UsageError              exit code 2: options that contradict each other
     ├── ConfigError             a key, a value or a document (config.yaml, plan.yaml) that is not valid
     ├── DataError               scans, labels, splits
-    │   └── UnreadableScanError one file that cannot be read as a scan
+    │   ├── UnreadableScanError one file that cannot be read as a scan
+    │   └── NoLabelsError       scans of which nothing says a label
     ├── PlanError               a plan that does not fit its data or its network
     ├── ModelError              unknown or unsuitable architectures
     │   └── WeightsError        pretrained weights that are missing, unsafe or do not fit
@@ -75,6 +76,10 @@ class UnreadableScanError(DataError):
     def __init__(self, problem: str, *, fix: str = "", code: str = "unreadable") -> None:
         super().__init__(problem, fix=fix)
         self.code = code
+
+
+class NoLabelsError(DataError):
+    """Scans without labels: nothing is wrong with them, they cannot be trained on yet."""
 
 
 class PlanError(MedresError):

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import nn
 
-from medres.data.findings import Finding
+from medres.data.findings import Finding, summarise
 from medres.data.image import ScanImage
 from medres.data.sample import read_sample
 from medres.data.sources import list_scans
@@ -114,6 +114,8 @@ class Predictor:
             DataError: A path does not exist, or there is no scan at all.
         """
         table = scans if isinstance(scans, ScanTable) else self._listed([Path(scan) for scan in scans])
+        for group in summarise(finding for finding in table.findings if finding.sample_id is None):
+            (progress or Silent()).note(group.line())
         known = {} if isinstance(scans, ScanTable) else _by_sample(table.findings)
         reads = [self._read_of(scan, known.get(scan.sample_id, ())) for scan in table]
         files = tuple(str(scan.path) for scan in table)

@@ -128,6 +128,21 @@ def test_bad_scans_are_told_in_their_rows_and_the_others_predicted(tiny: Tiny, t
     assert "cut.nii.gz" in found.findings[by_name["cut.nii.gz"]][0]
 
 
+def test_masks_beside_the_scans_of_a_folder_have_no_row_and_are_told(tiny: Tiny, tmp_path: Path) -> None:
+    notes: list[str] = []
+
+    class Noting(Silent):
+        def note(self, text: str) -> None:
+            notes.append(text)
+
+    scan = Path(shutil.copy(tiny.table.scans[0].path, tmp_path / "a.nii.gz"))
+    mask = np.zeros(nibabel.load(scan).shape[:3], np.uint8)
+    nibabel.save(nibabel.Nifti1Image(mask, np.eye(4)), tmp_path / "a_seg.nii.gz")
+    found = Predictor(tiny.bundle).predict([tmp_path], progress=Noting())
+    assert [Path(file).name for file in found.files] == ["a.nii.gz"]
+    assert any("mask-among-scans: a_seg.nii.gz is the mask of a.nii.gz" in note for note in notes)
+
+
 def test_training_scans_are_recognised_by_content_not_by_name(tiny: Tiny, tmp_path: Path) -> None:
     copy = tmp_path / "new patient.nii"
     copy.write_bytes(nibabel.load(tiny.table.scans[0].path).to_bytes())  # another name, not compressed

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from medres.data.spelling import visible
 from medres.data.wording import first_of
 from medres.errors import DataError
 from medres.runs.csv_files import original
@@ -60,7 +61,7 @@ class TextTable:
 
     Args:
         path: Its file.
-        columns: Names in order, without blanks around them.
+        columns: Names in order, without blanks around them and without what cannot be seen.
         rows: At least one.
         notes: What had to be decided, for the user.
         delimiter: What cuts its rows into cells; where it is no comma, numbers may have one.
@@ -148,7 +149,7 @@ def _num_columns(header: str, delimiter: str) -> int:
 
 
 def _columns(path: Path, header: Sequence[str]) -> tuple[str, ...]:
-    names = [name.strip() for name in header]
+    names = [visible(name) for name in header]
     repeated = sorted({name for name in names if name and names.count(name) > 1})
     if repeated:
         raise DataError(f"{path} has two columns named {', '.join(repeated)}.", fix="Rename one of them.")
@@ -162,7 +163,7 @@ def _row(path: Path, columns: Sequence[str], header: Sequence[str], number: int,
             f"{path}, row {number}: {len(cells)} cells, but the header has {len(header)}.",
             fix="Put text that holds the delimiter into double quotes, or mend the row.",
         )
-    named = {name.strip(): cell for name, cell in zip(header, cells, strict=False) if name.strip()}
+    named = {name: cell for text, cell in zip(header, cells, strict=False) if (name := visible(text))}
     return Row(number=number, cells={column: named[column] for column in columns})
 
 

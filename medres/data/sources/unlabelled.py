@@ -103,7 +103,7 @@ def _of_files(plain: Sequence[Path], root: Path, options: Options) -> _Listed:
     stocks = [take_stock(root, content=content, pattern=options.series, many=False) for content in contents]
     items = [item for stock in stocks for item in stock.items] + _loose(loose, root, options)
     scans = [scan for path in archives for scan in _of_archive(path, root)]
-    findings: list[Finding] = []
+    findings = [finding for stock in stocks for finding in stock.masks.findings(root)]
     for sample_id, item in zip(ids_of_items(items, root), items, strict=True):
         scans.append(item.scan(sample_id, patient_id=item.patient_id))
         findings += item.findings(sample_id)
