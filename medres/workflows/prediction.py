@@ -11,6 +11,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 
 from medres.data.wording import counted
+from medres.deployment.asked import Asked
 from medres.deployment.predictions import Predictions
 from medres.deployment.predictor import Predictor
 from medres.errors import DataError
@@ -56,16 +57,19 @@ class PredictionOutcome:
         return Group(table, f"{more}written to {self.path}")
 
 
-def predict(model: str | Path, scans: Sequence[str | Path] | str | Path, **options: Any) -> Predictions:
+def predict(model: str | Path, scans: Asked, **options: Any) -> Predictions:
     """Predict scans with a trained model, exactly as in its evaluation.
+
+    One row for each thing given, in the order given: a file is a row, a table stands for its rows, a folder for the
+    scans in it, sorted, at its place; see `Predictor.predict`.
 
     Args:
         model: A run, a bundle, or ``models:/NAME@alias``.
-        scans: Files, folders or a table.
+        scans: A file, a folder or a table, or several of them.
         options: ``member``, ``device``, ``tracking_uri``, ``output``, ``progress``.
 
     Returns:
-        Predictions; a scan that could not be read has an entry in ``errors`` and NaN probabilities.
+        Predictions; a scan that does not exist or could not be read has an entry in ``errors`` and NaN probabilities.
 
     Example:
         ::
@@ -73,8 +77,7 @@ def predict(model: str | Path, scans: Sequence[str | Path] | str | Path, **optio
             medres.predict("runs/ct-nodules", ["new_scan.nii.gz"]).probabilities
     """
     progress = options.pop("progress", None) or Silent()
-    paths = [scans] if isinstance(scans, (str, Path)) else list(scans)
-    return load_predictor(model, **options).predict([Path(path) for path in paths], progress=progress)
+    return load_predictor(model, **options).predict(scans, progress=progress)
 
 
 def run_predict(
