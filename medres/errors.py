@@ -12,6 +12,7 @@
     │   └── WeightsError        pretrained weights that are missing, unsafe or do not fit
     ├── TrainingError           a loss that is not finite, a stage that cannot run
     ├── OutputError             a folder that cannot be written, a disk that is full, a run that is in the way
+    ├── StoppedError            work that was stopped half-way by a person or the system, and what is left of it
     ├── BundleError             a bundle that is damaged or fails its golden case
     └── TrackingError           an MLflow store or registry that does not answer
 """
@@ -89,6 +90,20 @@ class TrainingError(MedresError):
 
 class OutputError(MedresError):
     """Output that cannot be written."""
+
+
+class StoppedError(MedresError):
+    """Work that was stopped half-way.
+
+    Args:
+        problem: How far it came, and where that is.
+        fix: How to go on.
+        exit_code: Of the process: 130 after Ctrl-C, 143 after SIGTERM.
+    """
+
+    def __init__(self, problem: str, *, fix: str = "", exit_code: int) -> None:
+        super().__init__(problem, fix=fix)
+        self.exit_code = exit_code
 
 
 class BundleError(MedresError):

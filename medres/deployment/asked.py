@@ -34,9 +34,7 @@ def as_asked(scans: Asked, plan: Plan) -> tuple[GivenScan, ...]:
     if isinstance(scans, ScanTable):
         return tuple(GivenScan(scan=scan, given=scan.sample_id, file=str(scan.path)) for scan in scans)
     rules = plan.reading
-    return scans_as_given(
-        _paths(scans), series=rules.series, sequences=rules.sequences, stacks=plan.spatial_dims == 3
-    )
+    return scans_as_given(_paths(scans), series=rules.series, sequences=rules.sequences, stacks=plan.spatial_dims == 3)
 
 
 def answered_in_order(keys: Sequence[Hashable], answers: Iterator[Answer]) -> Iterator[Answer]:

@@ -7,7 +7,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -17,10 +17,10 @@ import numpy as np
 import numpy.typing as npt
 from torch import nn
 
+from medres._version import __version__
 from medres.data.image import ScanImage
 from medres.data.sample import read_sample
 from medres.data.sources import GivenScan
-from medres.data.table import ScanTable
 from medres.deployment.asked import Asked, answered_in_order, as_asked
 from medres.deployment.bundle import Bundle, load_bundle
 from medres.deployment.checks import scan_findings
@@ -31,6 +31,7 @@ from medres.errors import BundleError, DataError, MedresError
 from medres.finetuning.inference import compute_logits
 from medres.finetuning.machine import choose_device
 from medres.preprocessing.preprocessor import Preprocessor
+from medres.runs.documents import digest_of
 from medres.runs.progress import Progress, Silent
 
 Read = Callable[[], ScanImage]
@@ -97,6 +98,22 @@ class Predictor:
         """The classes, in the order of the probabilities."""
         return self.bundle.manifest.classes
 
+    @property
+    def fold(self) -> str:
+        """Which member predicts, or ``ensemble``."""
+        return self._fold
+
+    @property
+    def columns(self) -> list[str]:
+        """Columns of its predictions as a CSV."""
+        return self._nothing().columns
+
+    @property
+    def identity(self) -> str:
+        """What its answers depend on besides the scan: bundle, member, device, batch size and version of medres."""
+        asked = [self.bundle.manifest.digest(), self._fold, self.device.type, self._batch_size, __version__]
+        return digest_of(asked)
+
     def predict(self, scans: Asked, *, progress: Progress | None = None) -> Predictions:
         """Predict files: one row for each thing given, in the order given, and what is given twice is answered twice.
 
@@ -122,9 +139,7 @@ class Predictor:
         """
         return as_asked(scans, self.bundle.plan)
 
-    def predict_in_parts(
-        self, rows: Sequence[GivenScan], *, progress: Progress | None = None
-    ) -> Iterator[Predictions]:
+    def predict_in_parts(self, rows: Sequence[GivenScan], *, progress: Progress | None = None) -> Iterator[Predictions]:
         """Yield the predictions of some rows at a time, in order, each part as soon as it is there.
 
         Args:
@@ -170,9 +185,10 @@ class Predictor:
         missing = np.full(len(self.classes), np.nan)
         probabilities = _stacked([missing if row.probabilities is None else row.probabilities for row in rows], missing)
         return Predictions(
-            sample_ids=names, files=files, given=given, classes=self.classes, fold=self._fold, probabilities=probabilities,
+            sample_ids=names, files=files, given=given, classes=self.classes, fold=self._fold,
+            probabilities=probabilities, decisions=self._decide(probabilities),
             logits=_stacked([missing if row.logits is None else row.logits for row in rows], missing),
-            decisions=self._decide(probabilities), findings=tuple((*more, *row.findings) for more, row in zip(said, rows, strict=True)),
+            findings=tuple((*more, *row.findings) for more, row in zip(said, rows, strict=True)),
             errors=tuple(row.error for row in rows),
         )  # fmt: skip
 

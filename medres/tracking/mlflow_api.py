@@ -13,10 +13,12 @@ with mlflow_settings():
     from mlflow.entities.model_registry import ModelVersion
     from mlflow.exceptions import MlflowException
     from mlflow.models import Model, ModelSignature
+    from mlflow.protos.databricks_pb2 import BAD_REQUEST
     from mlflow.pyfunc import PythonModel
     from mlflow.types import ColSpec, Schema
 
 __all__ = [
-    "CodeDatasetSource", "ColSpec", "Dataset", "DatasetInput", "InputTag", "Metric", "MlflowClient", "MlflowException",
-    "Model", "ModelSignature", "ModelVersion", "Param", "PythonModel", "Run", "RunTag", "Schema", "mlflow",
+    "BAD_REQUEST", "CodeDatasetSource", "ColSpec", "Dataset", "DatasetInput", "InputTag", "Metric", "MlflowClient",
+    "MlflowException", "Model", "ModelSignature", "ModelVersion", "Param", "PythonModel", "Run", "RunTag", "Schema",
+    "mlflow",
 ]  # fmt: skip

@@ -20,6 +20,7 @@ from medres.deployment.manifest import BundleManifest
 from medres.deployment.predictions import Predictions
 from medres.deployment.predictor import Predictor
 from medres.tracking.mlflow_api import ColSpec, ModelSignature, PythonModel, Schema
+from medres.tracking.sent_rows import keep_rows, rows_of_table, unknown_columns
 from medres.tracking.served_inputs import FAILED, input_columns, input_schema, read_row
 
 DOES_NOT_FIT = "This scan does not fit the model: its dimensions, channels or geometry are others than in training."
@@ -35,20 +36,25 @@ class ServedModel(PythonModel):  # type: ignore[misc]  # MLflow has no types
     """
 
     def load_context(self, context: Any) -> None:
-        """Load the bundle and verify it, golden case included."""
+        """Load the bundle and verify it, golden case included; requests then keep their rows (`sent_rows`)."""
+        keep_rows()
         self._predictor = Predictor(Path(context.artifacts["bundle"]))
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
-        """Return one row a scan, in the order of the request."""
+        """Return one row for each row of the request, in its order.
+
+        Raises:
+            RequestError: Nothing that was sent is a column of the model, and MLflow kept no row.
+        """
         del context, params
         rules = self._predictor.bundle.plan.reading
-        # a column that is not there is empty
-        records = model_input.reindex(columns=list(input_columns(rules))).to_dict("records")
-        rows = [read_row({str(name): value for name, value in record.items()}, rules) for record in records]
-        images = [row for row in rows if isinstance(row, ScanImage)]
-        predictions = iter(self._answers(images))
+        columns = list(input_columns(rules))
+        sent = rows_of_table(model_input, columns)
+        rows = [read_row(row, rules) for row in sent]
+        predictions = iter(self._answers([row for row in rows if isinstance(row, ScanImage)]))
         answers = [next(predictions) if isinstance(row, ScanImage) else self._refusal(row) for row in rows]
-        return pd.DataFrame(answers, columns=output_columns(self._predictor.classes), dtype=object)
+        told = [_with_finding(answer, unknown_columns(row, columns)) for answer, row in zip(answers, sent, strict=True)]
+        return pd.DataFrame(told, columns=output_columns(self._predictor.classes), dtype=object)
 
     def _answers(self, images: Sequence[ScanImage]) -> list[dict[str, Any]]:
         try:
@@ -71,6 +77,10 @@ class ServedModel(PythonModel):  # type: ignore[misc]  # MLflow has no types
 
     def _refusal(self, finding: str) -> dict[str, Any]:
         return {**dict.fromkeys(output_columns(self._predictor.classes)), "findings": finding}
+
+
+def _with_finding(answer: dict[str, Any], finding: str) -> dict[str, Any]:
+    return {**answer, "findings": f"{answer['findings']} {finding}".strip()}
 
 
 def output_columns(classes: Sequence[str]) -> list[str]:

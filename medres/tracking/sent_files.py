@@ -1,0 +1,67 @@
+"""The bytes of a file as a client sends them: as they are, or as base64 in the spellings that are about."""
+
+from __future__ import annotations
+
+import base64
+import re
+
+#: A data URL, as browsers make it.
+_DATA_URL = re.compile(r"data:[\w.+/-]*(?:;[\w.=+-]+)*;base64,", re.IGNORECASE)
+_LETTERS = re.compile(r"[A-Za-z0-9+/]+")
+_URL_SAFE = str.maketrans("-_", "+/")
+#: Longer than any line that a tool wraps base64 at, and short enough to be looked at for nothing.
+_FIRST_LETTERS = 4096
+
+
+def file_bytes(content: bytes | bytearray | str) -> bytes | None:
+    r"""Return the bytes of a file, or None where a text is no base64.
+
+    Text is base64: with or without line breaks (``base64 FILE`` prints them), padding, the alphabet of URLs or the
+    beginning of a data URL. Bytes that consist of such text are read likewise, since no format of scans does; other
+    bytes are the file.
+
+    Args:
+        content: What was sent.
+
+    Example:
+        >>> file_bytes("aGVsbG8gd29y\nbGQ"), file_bytes(b"hello, world"), file_bytes("no base64!")
+        (b'hello world', b'hello, world', None)
+    """
+    if isinstance(content, str):
+        return _decoded(content)
+    if not _may_be_text(bytes(content[:_FIRST_LETTERS])):
+        return bytes(content)
+    decoded = _decoded(bytes(content).decode("ascii", errors="replace"))
+    return bytes(content) if decoded is None else decoded
+
+
+def _may_be_text(start: bytes) -> bool:
+    """Return whether bytes begin as base64 does: most files are told apart without looking at all of them."""
+    return _decoded_letters(start.decode("ascii", errors="replace")) is not None
+
+
+def _decoded(text: str) -> bytes | None:
+    letters = _decoded_letters(text)
+    if letters is None or len(letters) % 4 == 1:  # no number of bytes has as many letters
+        return None
+    return base64.b64decode(letters + "=" * (-len(letters) % 4))
+
+
+def _decoded_letters(text: str) -> str | None:
+    """Return the letters of base64 in the usual alphabet, without white space and padding; None where it is none."""
+    joined = "".join(line.strip() for line in text.splitlines())
+    joined = joined[match.end() :] if (match := _DATA_URL.match(joined)) else joined
+    letters = _without_spaces(joined).rstrip("=").translate(_URL_SAFE)
+    return letters if _LETTERS.fullmatch(letters) else None
+
+
+def _without_spaces(text: str) -> str:
+    """Return text without the spaces that wrap it; others stay, since a form turns the letter + into a space.
+
+    Wrapped is what has pieces of one length and its padding: without that, a letter that became a space would be left
+    out, and all bytes behind it be others.
+    """
+    pieces = text.split(" ")
+    widths = {len(piece) for piece in pieces[:-1]}
+    whole = "".join(pieces)
+    return whole if len(widths) == 1 and len(pieces[-1]) <= max(widths) and len(whole) % 4 == 0 else text
