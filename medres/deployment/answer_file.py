@@ -110,9 +110,9 @@ def _complete_rows(path: Path) -> list[list[str]]:
     if not path.exists():
         return []
     try:
-        text = path.read_text(encoding="utf-8")
-        complete = text[: text.rfind("\n") + 1]  # what was written when the process was killed may end anywhere
-        rows = list(csv.reader(io.StringIO(complete, newline="")))
+        content = path.read_bytes()
+        complete = content[: content.rfind(b"\n") + 1]  # a process that was killed may have written part of a row
+        rows = list(csv.reader(io.StringIO(complete.decode("utf-8"), newline="")))
     except (OSError, ValueError, csv.Error):
         rows = [[]]
     if rows and rows[0][-1:] != [KEY_COLUMN]:
