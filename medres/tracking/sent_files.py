@@ -9,6 +9,7 @@ import re
 _DATA_URL = re.compile(r"data:[\w.+/-]*(?:;[\w.=+-]+)*;base64,", re.IGNORECASE)
 _LETTERS = re.compile(r"[A-Za-z0-9+/]+")
 _URL_SAFE = str.maketrans("-_", "+/")
+_BLANKS = " \t"
 #: Longer than any line that a tool wraps base64 at, and short enough to be looked at for nothing.
 _FIRST_LETTERS = 4096
 
@@ -48,20 +49,22 @@ def _decoded(text: str) -> bytes | None:
 
 
 def _decoded_letters(text: str) -> str | None:
-    """Return the letters of base64 in the usual alphabet, without white space and padding; None where it is none."""
-    joined = "".join(line.strip() for line in text.splitlines())
+    """Return the letters of base64 in the usual alphabet, without white space and padding; None where it is none.
+
+    A form turns the letter + into a space. So spaces are left out only where they indent or join lines, and where the
+    padding shows that no letter is missing: all bytes behind it would be others.
+    """
+    joined = "".join(line.strip(_BLANKS) for line in text.splitlines())
     joined = joined[match.end() :] if (match := _DATA_URL.match(joined)) else joined
-    letters = _without_spaces(joined).rstrip("=").translate(_URL_SAFE)
+    letters = _without_joints(joined)
+    if any(blank in text for blank in _BLANKS) and len(letters) % 4:
+        return None
+    letters = letters.rstrip("=").translate(_URL_SAFE)
     return letters if _LETTERS.fullmatch(letters) else None
 
 
-def _without_spaces(text: str) -> str:
-    """Return text without the spaces that wrap it; others stay, since a form turns the letter + into a space.
-
-    Wrapped is what has pieces of one length and its padding: without that, a letter that became a space would be left
-    out, and all bytes behind it be others.
-    """
+def _without_joints(text: str) -> str:
+    """Return text without the spaces that join lines, which are of one length but for the last."""
     pieces = text.split(" ")
     widths = {len(piece) for piece in pieces[:-1]}
-    whole = "".join(pieces)
-    return whole if len(widths) == 1 and len(pieces[-1]) <= max(widths) and len(whole) % 4 == 0 else text
+    return "".join(pieces) if len(widths) == 1 and len(pieces[-1]) <= max(widths) else text

@@ -75,9 +75,9 @@ def test_a_file_of_somebody_else_is_not_written_over(tmp_path, content):
 
 
 def test_two_processes_do_not_write_one_file(tmp_path):
-    with FileLock(tmp_path / ".out.csv.lock"):
-        with pytest.raises(OutputError, match="Another process is writing"), alone_at(tmp_path / "out.csv"):
-            pass
+    other = FileLock(tmp_path / ".out.csv.lock")
+    with other, pytest.raises(OutputError, match="Another process is writing"), alone_at(tmp_path / "out.csv"):
+        pass
     with alone_at(tmp_path / "out.csv"):
         assert (tmp_path / ".out.csv.lock").exists()
     assert not list(tmp_path.iterdir())
