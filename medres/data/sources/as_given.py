@@ -14,7 +14,6 @@ from medres.data.sources.delimited import read_table
 from medres.data.sources.draft import Options
 from medres.data.sources.items import Item, ids_of_items, item_of, numbered_ids, take_stock
 from medres.data.sources.label_table import TableUse, match_rows
-from medres.data.sources.names import names_not_text
 from medres.data.sources.problems import found
 from medres.data.sources.rows import RowScan, scans_of_rows
 from medres.data.sources.scan_files import FolderContent, absolute, kind_of_file, walk_scans
@@ -223,7 +222,6 @@ def _named_by_files(rows: Sequence[_Row], root: Path) -> Iterator[GivenScan]:
         else:
             scan = row.item.scan(sample_id, patient_id=row.item.patient_id)
             findings = (*row.item.findings(sample_id), *_refusal(row, sample_id))
-        findings = (*findings, *names_not_text([scan]))
         yield GivenScan(scan=scan, given=row.given, file=row.file, findings=findings, notes=row.notes)
 
 

@@ -167,6 +167,12 @@ def test_what_is_no_path_is_a_row(tmp_path, name):
     assert [row.problem is None for row in rows] == [False, True]
 
 
+def test_a_name_that_is_no_text_can_be_predicted(tmp_path):
+    path = write_png(tmp_path / "1.png").rename(tmp_path / "M\udcfcller.png")
+    (row,) = scans_as_given([path])
+    assert row.problem is None
+
+
 def test_nothing_gives_nothing():
     assert scans_as_given([]) == ()
 
