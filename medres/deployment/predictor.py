@@ -146,9 +146,9 @@ class Predictor:
             rows: Those of `asked`, or some of them.
             progress: Shows scans.
         """
-        different = list({row.identity: row for row in rows}.values())
+        different = list({row.question: row for row in rows}.values())
         answers = self._rows([self._read_of(row) for row in different])
-        all_answers = answered_in_order([row.identity for row in rows], answers)
+        all_answers = answered_in_order([row.question for row in rows], answers)
         tracked = (progress or Silent()).track(all_answers, description="predict", total=len(rows))
         for start in range(0, len(rows), self._part):
             part = rows[start : start + self._part]

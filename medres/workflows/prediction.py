@@ -52,7 +52,7 @@ class PredictionOutcome:
     def screen(self) -> RenderableType:
         """Return what the command line prints."""
         rows = self.answers.rows
-        table = Table(title=f"{counted(len(rows), 'row')}, by {self.fold}", title_justify="left", header_style="bold")
+        table = Table(title=f"{counted(len(rows), 'scan')}, by {self.fold}", title_justify="left", header_style="bold")
         for column in ("sample", *(f"prob {name}" for name in self.classes), "decision", "findings"):
             table.add_column(column, overflow="fold")
         for row in rows[:SHOWN]:
@@ -141,5 +141,5 @@ def _failures(answers: Answers, out: Path) -> str:
     shown = "\n  ".join(answers.failures)
     hidden = answers.num_failed - len(answers.failures)
     more = f"\n  ... and {hidden} more" if hidden else ""
-    count = f"{answers.num_failed} of {counted(len(answers.rows), 'row')} could not be predicted"
+    count = f"{answers.num_failed} of {counted(len(answers.rows), 'scan')} could not be predicted"
     return f"{count} (see {out}, with what is wrong in the column findings):\n  {shown}{more}"

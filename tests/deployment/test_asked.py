@@ -131,6 +131,15 @@ def test_slices_that_were_named_one_by_one_are_each_answered(tiny: Tiny, tmp_pat
     assert "one of 3 slices" in found.findings[0][0]
 
 
+def test_a_bad_row_of_a_table_does_not_change_the_answer_of_a_good_one(tiny: Tiny, tmp_path: Path) -> None:
+    scan = tiny.table.scans[0].path
+    places = ["", "x,y,z", "", "1,2,?"]
+    lines = [f"{scan},{place or ',,'}\n" for place in places]
+    (tmp_path / "t.csv").write_text("path,center_x_mm,center_y_mm,center_z_mm\n" + "".join(lines))
+    found = Predictor(tiny.bundle).predict(tmp_path / "t.csv")
+    assert [error is not None for error in found.errors] == [False, True, False, True]
+
+
 def test_what_an_answer_depends_on_is_in_the_identity_of_its_predictor(tiny: Tiny) -> None:
     bundle = load_bundle(tiny.bundle, verify=False)
     other = replace(bundle, manifest=bundle.manifest.model_copy(update={"tta": 2}))

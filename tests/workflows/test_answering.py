@@ -109,7 +109,7 @@ def test_the_command_answers_each_row_in_its_place(tiny: Tiny, copies: list[Path
     order = [copies[3], gone, copies[0], copies[3], tmp_path / "new"]
     done = inside("predict", tiny.bundle, *order, "-o", out)
     assert done.exit_code == 1
-    assert "1 of 10 rows could not be predicted" in done.output
+    assert "1 of 10 scans could not be predicted" in done.output
     assert f"{gone} does not exist" in done.output.replace("\n", "")
     rows = rows_in(out)
     expected = Predictor(tiny.bundle).predict(copies).probabilities[:, 0]
@@ -139,5 +139,5 @@ def test_an_output_that_is_a_folder_is_refused_before_the_scans_are_read(tiny: T
     }  # fmt: skip
     with pytest.raises(OutputError, match="it is a folder"):
         run_predict(str(tiny.bundle), [tmp_path / "gone"], out=tmp_path, **options)
-    with pytest.raises(DataError, match="1 of 1 row could not be predicted"):
+    with pytest.raises(DataError, match="1 of 1 scan could not be predicted"):
         run_predict(str(tiny.bundle), [tmp_path / "gone"], out=tmp_path / "out.csv", **options)

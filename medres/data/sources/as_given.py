@@ -62,6 +62,11 @@ class GivenScan:
         scan = self.scan
         return (scan.path, scan.member, scan.files, scan.mask, scan.center_ras_mm, tuple(scan.sequences.items()))
 
+    @property
+    def question(self) -> Hashable:
+        """Equal for rows that have the same answer: one scan may be named by a good row of a table and by a bad one."""
+        return (self.identity, str(self.problem or ""))
+
 
 def scans_as_given(
     paths: Sequence[Path | str], *, series: str | None = None, sequences: Sequence[str] = (), stacks: bool = True
