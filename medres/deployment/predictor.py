@@ -157,6 +157,7 @@ class Predictor:
                 tuple(row.file for row in part), given=tuple(row.given for row in part),
                 said=[row.said for row in part],
             )  # fmt: skip
+        next(tracked, None)  # the bar ends, and the threads
 
     def _read_of(self, row: GivenScan) -> Read:
         """Return how to read a scan; what could not be told apart in its folder is refused as it is in training."""

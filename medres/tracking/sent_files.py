@@ -8,6 +8,7 @@ import re
 #: A data URL, as browsers make it.
 _DATA_URL = re.compile(r"data:[\w.+/-]*(?:;[\w.=+-]+)*;base64,", re.IGNORECASE)
 _LETTERS = re.compile(r"[A-Za-z0-9+/]+")
+_BEGINS_AS_TEXT = re.compile(rb"(?:data:[^,]*,)?[A-Za-z0-9+/=_\s-]*")
 _URL_SAFE = str.maketrans("-_", "+/")
 _BLANKS = " \t"
 #: Longer than any line that a tool wraps base64 at, and short enough to be looked at for nothing.
@@ -30,15 +31,10 @@ def file_bytes(content: bytes | bytearray | str) -> bytes | None:
     """
     if isinstance(content, str):
         return _decoded(content)
-    if not _may_be_text(bytes(content[:_FIRST_LETTERS])):
+    if not _BEGINS_AS_TEXT.fullmatch(content[:_FIRST_LETTERS]):  # most files are told apart by their beginning
         return bytes(content)
     decoded = _decoded(bytes(content).decode("ascii", errors="replace"))
     return bytes(content) if decoded is None else decoded
-
-
-def _may_be_text(start: bytes) -> bool:
-    """Return whether bytes begin as base64 does: most files are told apart without looking at all of them."""
-    return _decoded_letters(start.decode("ascii", errors="replace")) is not None
 
 
 def _decoded(text: str) -> bytes | None:

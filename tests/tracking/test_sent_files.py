@@ -32,6 +32,13 @@ def test_every_spelling_gives_the_bytes(spelling, content):
     assert file_bytes(text.encode()) == content
 
 
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_large_files_are_read_in_every_spelling(spelling):
+    content = bytes(range(256)) * 100
+    assert file_bytes(SPELLINGS[spelling](content)) == content
+    assert file_bytes(SPELLINGS[spelling](content).encode()) == content
+
+
 @given(content=st.binary(max_size=300))
 def test_bytes_that_are_no_base64_are_the_file(content):
     whole = b"\x93" + content
