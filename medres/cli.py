@@ -177,7 +177,7 @@ def finetune(
             return workflows.run_fold(settings, fold=fold, progress=progress)
         return workflows.run_finetune(settings, progress=progress)
 
-    _answer(lambda: _together(work, as_json=json_), debug=debug, as_json=json_)
+    _answer(lambda: _together(work, as_json=json_), debug=debug, as_json=json_, left=_KEPT)
 
 
 @app.command()
@@ -202,7 +202,7 @@ def collect(
             run, progress=_progress(quiet=quiet or json_), device=device, tracking=tracking, tracking_uri=tracking_uri
         )
 
-    _answer(lambda: _together(work, as_json=json_), debug=debug, as_json=json_)
+    _answer(lambda: _together(work, as_json=json_), debug=debug, as_json=json_, left=_KEPT)
 
 
 @app.command()
@@ -315,6 +315,9 @@ def predict(
     debug: Debug = False,
 ) -> None:
     """Predict scans with a trained model, exactly as in its evaluation.
+
+    One row for each scan given, in the order given; a folder stands for its scans, a table for its rows. A command that
+    was stopped goes on when it is given again.
 
     Example: medres predict runs/ct-nodules new_scans/ -o predictions.csv
     """
@@ -507,6 +510,7 @@ def _main(
         raise typer.Exit
 
 
+_KEPT = "What was finished is in the run folder."
 _SHARED = frozenset({"config", "assignments", "resume", "fold", "json_", "quiet", "debug"})
 
 
@@ -534,14 +538,17 @@ def _progress(*, quiet: bool) -> Any:
     return TerminalProgress(quiet=quiet)
 
 
-def _answer(work: Callable[[], Any], *, debug: bool, as_json: bool) -> None:
-    """Print what the work returns; a refusal becomes one message and an exit code, never a traceback."""
+def _answer(work: Callable[[], Any], *, debug: bool, as_json: bool, left: str = "") -> None:
+    """Print what the work returns; a refusal becomes one message and an exit code, never a traceback.
+
+    ``left`` says where the work of an interrupted command is, for those that leave some.
+    """
     try:
         answer = work()
     except MedresError as error:
         _fail(str(error), code=error.exit_code, debug=debug)
     except KeyboardInterrupt:
-        _fail("Interrupted. What was finished is in the run folder.", code=130, debug=debug)
+        _fail(f"Interrupted. {left}".strip(), code=130, debug=debug)
     except Exception as error:
         _fail(_about(error), code=1, debug=debug)
     else:

@@ -14,6 +14,7 @@
     ├── TrainingError           a loss that is not finite, a stage that cannot run
     │   └── StoppedError        training that goes on once its reason is mended
     ├── OutputError             a folder that cannot be written, a disk that is full, a run that is in the way
+    ├── StoppedError            work that was stopped half-way by a person or the system, and what is left of it
     ├── BundleError             a bundle that is damaged or fails its golden case
     └── TrackingError           an MLflow store or registry that does not answer
 """
@@ -104,6 +105,20 @@ class StoppedError(TrainingError):
 
 class OutputError(MedresError):
     """Output that cannot be written."""
+
+
+class InterruptedPredictionError(MedresError):
+    """Prediction that was stopped half-way.
+
+    Args:
+        problem: How far it came, and where that is.
+        fix: How to go on.
+        exit_code: Of the process: 130 after Ctrl-C, 143 after SIGTERM.
+    """
+
+    def __init__(self, problem: str, *, fix: str = "", exit_code: int) -> None:
+        super().__init__(problem, fix=fix)
+        self.exit_code = exit_code
 
 
 class BundleError(MedresError):

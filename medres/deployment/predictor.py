@@ -5,10 +5,9 @@ from __future__ import annotations
 import copy
 import os
 import threading
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -18,20 +17,22 @@ import numpy as np
 import numpy.typing as npt
 from torch import nn
 
+from medres._version import __version__
 from medres.data.findings import Finding, summarise
 from medres.data.image import ScanImage
 from medres.data.sample import read_sample
-from medres.data.sources import list_scans
-from medres.data.table import Scan, ScanTable
+from medres.data.sources import GivenScan
+from medres.deployment.asked import Asked, answered_in_order, as_asked
 from medres.deployment.bundle import Bundle, load_bundle
 from medres.deployment.checks import scan_findings
 from medres.deployment.manifest import MANIFEST
 from medres.deployment.members import LoadedMember
-from medres.deployment.predictions import Predictions
-from medres.errors import BundleError, DataError, MedresError, UnreadableScanError
+from medres.deployment.predictions import Predictions, joined
+from medres.errors import BundleError, DataError, MedresError
 from medres.finetuning.inference import compute_logits
 from medres.finetuning.machine import choose_device
 from medres.preprocessing.preprocessor import Preprocessor
+from medres.runs.documents import digest_of
 from medres.runs.folder import RunFolder
 from medres.runs.host import independent_of_host
 from medres.runs.host_warnings import THREAD_PREFIX
@@ -92,6 +93,7 @@ class Predictor:
         self._members = self._choose(member)
         self._fold = "ensemble" if member is None else str(member)
         self._batch_size = batch_size or _BATCH_SIZE.get(self.device.type, _GPU_BATCH_SIZE)
+        self._part = max(_SCANS_AT_A_TIME, self._batch_size)
         self._preprocessor = Preprocessor(self.bundle.plan)
         self._networks = [self._on_device(chosen.model) for chosen in self._members]
         self._lock = threading.Lock()  # a server asks from several threads; the arithmetic is set for the process
@@ -101,67 +103,116 @@ class Predictor:
         """The classes, in the order of the probabilities."""
         return self.bundle.manifest.classes
 
+    @property
+    def fold(self) -> str:
+        """Which member predicts, or ``ensemble``."""
+        return self._fold
+
+    @property
+    def columns(self) -> list[str]:
+        """Columns of its predictions as a CSV."""
+        return self._nothing().columns
+
+    @property
+    def identity(self) -> str:
+        """What its answers depend on besides the scan: bundle, member, device, batch size and version of medres."""
+        asked = [self.bundle.manifest.digest(), self._fold, self.device.type, self._batch_size, __version__]
+        return digest_of(asked)
+
     @independent_of_host()
-    def predict(self, scans: ScanTable | Sequence[Path | str], *, progress: Progress | None = None) -> Predictions:
-        """Predict files. One that cannot be used is told in its row; the others are predicted.
+    def predict(self, scans: Asked, *, progress: Progress | None = None) -> Predictions:
+        """Predict files: one row for each thing given, in the order given, and what is given twice is answered twice.
+
+        A file is a row; a table (CSV or `ScanTable`) stands for its rows; a folder for the scans in it, sorted, at its
+        place. What cannot be used - a path that does not exist, a damaged file - is told in its row, and the others
+        are predicted.
 
         Args:
-            scans: A table, or paths of files and folders; models of several sequences or of a region of interest
-                need the columns that say so, which only a table has.
+            scans: A path, several, or a table; models of several sequences or of a region of interest need the columns
+                that say so, which only a table has. None at all: no rows.
             progress: Shows scans.
 
         Raises:
-            DataError: A path does not exist, or there is no scan at all.
+            UsageError: It is neither paths nor a table.
         """
-        table = scans if isinstance(scans, ScanTable) else self._listed([Path(scan) for scan in scans])
-        for group in summarise(finding for finding in table.findings if finding.sample_id is None):
-            (progress or Silent()).note(group.line())
-        known = {} if isinstance(scans, ScanTable) else _by_sample(table.findings)
-        reads = [self._read_of(scan, known.get(scan.sample_id, ())) for scan in table]
-        files = tuple(str(scan.path) for scan in table)
-        predictions = self._predict(reads, tuple(scan.sample_id for scan in table), files, progress or Silent())
-        said = (
-            tuple(one.value for one in known.get(name, ()) if one.severity != "error")
-            for name in predictions.sample_ids
-        )
-        both = (more + own for more, own in zip(said, predictions.findings, strict=True))
-        return replace(predictions, findings=tuple(both))
+        rows = self.asked(scans, progress=progress)
+        return joined(self.predict_in_parts(rows, progress=progress), self._nothing())
 
-    def _read_of(self, scan: Scan, findings: Sequence[Finding]) -> Read:
+    def asked(self, scans: Asked, *, progress: Progress | None = None) -> tuple[GivenScan, ...]:
+        """Return the rows that will be answered, in order; nothing is read but folders, tables and DICOM headers.
+
+        Args:
+            scans: See `predict`.
+            progress: Shows what is no scan in the folders: masks beside their images.
+
+        Raises:
+            UsageError: It is neither paths nor a table.
+        """
+        left_out: list[Finding] = []
+        rows = as_asked(scans, self.bundle.plan, tell=left_out.append)
+        for group in summarise(left_out):
+            (progress or Silent()).note(group.line())
+        return rows
+
+    def predict_in_parts(self, rows: Sequence[GivenScan], *, progress: Progress | None = None) -> Iterator[Predictions]:
+        """Yield the predictions of some rows at a time, in order, each part as soon as it is there.
+
+        Args:
+            rows: Those of `asked`, or some of them.
+            progress: Shows scans.
+        """
+        different = list({row.question: row for row in rows}.values())
+        answers = self._rows([self._read_of(row) for row in different])
+        all_answers = answered_in_order([row.question for row in rows], answers)
+        tracked = (progress or Silent()).track(all_answers, description="predict", total=len(rows))
+        for start in range(0, len(rows), self._part):
+            part = rows[start : start + self._part]
+            yield self._table(
+                list(islice(tracked, len(part))), tuple(row.scan.sample_id for row in part),
+                tuple(row.file for row in part), given=tuple(row.given for row in part),
+                said=[row.said for row in part],
+            )  # fmt: skip
+        next(tracked, None)  # the bar ends, and the threads
+
+    def _read_of(self, row: GivenScan) -> Read:
         """Return how to read a scan; what could not be told apart in its folder is refused as it is in training."""
-        problem = next((finding for finding in findings if finding.severity == "error"), None)
-        if problem is not None:
-            return partial(_refused, problem)
-        return partial(read_sample, scan, rules=self.bundle.plan.reading)
+        if row.problem is not None:
+            return partial(_refused, row.problem)
+        return partial(read_sample, row.scan, rules=self.bundle.plan.reading)
 
     @independent_of_host()
     def predict_images(self, images: Sequence[ScanImage]) -> Predictions:
         """Predict scans that are in memory; their names are their numbers, from 0."""
         reads: list[Read] = [partial(_itself, image) for image in images]
         names = tuple(str(index) for index in range(len(images)))
-        return self._predict(reads, names, ("",) * len(images), Silent())
+        return self._table(list(self._rows(reads)), names, ("",) * len(images), given=names, said=[()] * len(images))
 
-    def _listed(self, paths: Sequence[Path]) -> ScanTable:
-        rules = self.bundle.plan.reading
-        return list_scans(paths, series=rules.series, sequences=rules.sequences)
+    def _nothing(self) -> Predictions:
+        return self._table([], (), (), given=(), said=[])
 
-    def _predict(
-        self, reads: Sequence[Read], names: tuple[str, ...], files: tuple[str, ...], progress: Progress
+    def _table(
+        self,
+        rows: Sequence[_Row],
+        names: tuple[str, ...],
+        files: tuple[str, ...],
+        *,
+        given: tuple[str, ...],
+        said: Sequence[tuple[str, ...]],
     ) -> Predictions:
-        rows = list(progress.track(self._rows(reads), description="predict", total=len(reads)))
         missing = np.full(len(self.classes), np.nan)
         probabilities = _stacked([missing if row.probabilities is None else row.probabilities for row in rows], missing)
         return Predictions(
-            sample_ids=names, files=files, classes=self.classes, fold=self._fold, probabilities=probabilities,
+            sample_ids=names, files=files, given=given, classes=self.classes, fold=self._fold,
+            probabilities=probabilities, decisions=self._decide(probabilities),
             logits=_stacked([missing if row.logits is None else row.logits for row in rows], missing),
-            decisions=self._decide(probabilities), findings=tuple(row.findings for row in rows),
+            findings=tuple((*more, *row.findings) for more, row in zip(said, rows, strict=True)),
             errors=tuple(row.error for row in rows),
         )  # fmt: skip
 
     def _rows(self, reads: Sequence[Read]) -> Iterator[_Row]:
         waiting = iter(reads)
         with ThreadPoolExecutor(min(_MAX_THREADS, os.cpu_count() or 1), thread_name_prefix=THREAD_PREFIX) as pool:
-            while part := list(islice(waiting, max(_SCANS_AT_A_TIME, self._batch_size))):
+            while part := list(islice(waiting, self._part)):
                 yield from self._answered(list(pool.map(self._prepared, part)))
 
     def _prepared(self, read: Read) -> _Row:
@@ -252,16 +303,8 @@ def _stacked(rows: list[npt.NDArray[np.float64]], missing: npt.NDArray[np.float6
     return np.stack(rows) if rows else np.empty((0, len(missing)))
 
 
-def _by_sample(findings: Sequence[Finding]) -> dict[str, list[Finding]]:
-    by_sample: dict[str, list[Finding]] = defaultdict(list)
-    for finding in findings:
-        if finding.sample_id is not None:
-            by_sample[finding.sample_id].append(finding)
-    return by_sample
-
-
-def _refused(problem: Finding) -> ScanImage:
-    raise UnreadableScanError(problem.value, fix=problem.fix, code=problem.code)
+def _refused(problem: MedresError) -> ScanImage:
+    raise problem
 
 
 def _itself(image: ScanImage) -> ScanImage:

@@ -22,6 +22,7 @@ from medres.deployment.predictions import Predictions
 from medres.deployment.predictor import Predictor
 from medres.runs.host import independent_of_host
 from medres.tracking.mlflow_api import ColSpec, ModelSignature, PythonModel, Schema
+from medres.tracking.sent_rows import keep_rows, rows_of_table, unknown_columns
 from medres.tracking.served_inputs import FAILED, input_columns, input_schema, read_row
 from medres.tracking.served_limits import BUSY, RefusedRequestError, ServedLimits, limit_requests
 
@@ -38,23 +39,25 @@ class ServedModel(PythonModel):  # type: ignore[misc]  # MLflow has no types
     """
 
     def load_context(self, context: Any) -> None:
-        """Load the bundle and verify it, golden case included."""
+        """Load the bundle and verify it, golden case included; requests then keep their rows (`sent_rows`)."""
+        keep_rows()
         self._predictor = Predictor(Path(context.artifacts["bundle"]))
         self._limits = ServedLimits(self._predictor.bundle.fingerprint)
         limit_requests(self._limits.max_request_bytes)
 
     @independent_of_host()
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
-        """Return one row a scan, in the order of the request.
+        """Return one row for each row of the request, in its order.
 
         Raises:
+            RequestError: Nothing that was sent is a column of the model, and MLflow kept no row.
             RefusedRequestError: Other requests hold the memory for scans.
         """
         del context, params
         rules = self._predictor.bundle.plan.reading
-        # a column that is not there is empty
-        records = model_input.reindex(columns=list(input_columns(rules))).to_dict("records")
-        answers = [self._answered({str(name): value for name, value in record.items()}, rules) for record in records]
+        columns = list(input_columns(rules))
+        sent = rows_of_table(model_input, columns)
+        answers = [_with_finding(self._answered(row, rules), unknown_columns(row, columns)) for row in sent]
         return pd.DataFrame(answers, columns=output_columns(self._predictor.classes), dtype=object)
 
     def _answered(self, row: Mapping[str, Any], rules: ReadingRules) -> dict[str, Any]:
@@ -86,6 +89,10 @@ class ServedModel(PythonModel):  # type: ignore[misc]  # MLflow has no types
 
     def _refusal(self, finding: str) -> dict[str, Any]:
         return {**dict.fromkeys(output_columns(self._predictor.classes)), "findings": finding}
+
+
+def _with_finding(answer: dict[str, Any], finding: str) -> dict[str, Any]:
+    return {**answer, "findings": f"{answer['findings']} {finding}".strip()}
 
 
 def output_columns(classes: Sequence[str]) -> list[str]:

@@ -245,8 +245,6 @@ def test_bad_arguments_are_told(tiny: Tiny) -> None:
         Predictor(tiny.bundle, member=9)
     with pytest.raises(ConfigError, match="device 'tpu'"):
         Predictor(tiny.bundle, device="tpu")
-    with pytest.raises(DataError, match="do not exist"):
-        Predictor(tiny.bundle).predict(["/no/such/scan.nii.gz"])
 
 
 def test_the_way_to_the_scans_does_not_matter(tiny: Tiny) -> None:

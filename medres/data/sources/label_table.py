@@ -34,6 +34,7 @@ class TableUse:
         labelled: Whether it must have labels.
         source: What to call it; its name where empty.
         names_root: Folder that sample ids are relative to; None: the root.
+        each_row: Whether each row is asked for by itself, as in prediction: what is wrong with it is told of it alone.
     """
 
     root: Path
@@ -41,6 +42,24 @@ class TableUse:
     labelled: bool = True
     source: str = ""
     names_root: Path | None = None
+    each_row: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class MatchedTable:
+    """The scans of a table's rows, before labels are looked at.
+
+    Args:
+        columns: Which columns have a meaning.
+        matches: One or more a row, in the order of the rows.
+        disk: What the cells name.
+        notes: By which column the scans were found.
+    """
+
+    columns: Columns
+    matches: tuple[Match, ...]
+    disk: Disk
+    notes: tuple[str, ...] = ()
 
 
 def read_label_table(path: Path, *, root: Path, options: Options, search_root: bool) -> Draft:
@@ -64,14 +83,8 @@ def draft_of_table(table: TextTable, options: Options, use: TableUse) -> Draft:
     Raises:
         DataError: It has no column of labels, or its rows mean no files at all.
     """
-    disk = Disk(table, use.root, options, whole=use.search, many=use.labelled)
-    columns = find_columns(table, options, lambda row, name: disk.path(row, name) is not None, labelled=use.labelled)
-    if columns.path is None and not columns.sequences:
-        disk = Disk(table, use.root, options, whole=True, many=use.labelled)
-        matches, how = _joined(table, columns, disk, options.patient_pattern)
-    else:
-        matches, how = _named(table, columns, disk), ()
-    matches = [with_mask(table, columns, match, disk) for match in matches]
+    matched = match_rows(table, options, use)
+    columns, matches, disk = matched.columns, matched.matches, matched.disk
     labelled = label_scans(table, columns, matches, use.names_root or use.root)
     listed = listed_masks(labelled.scans, table.path.name, use.root)
     stock = disk.stock() if use.search or any(match.item.header_id or match.item.study for match in matches) else None
@@ -80,11 +93,29 @@ def draft_of_table(table: TextTable, options: Options, use: TableUse) -> Draft:
         root=use.root,
         source=_source(use.source or table.path.name, matches),
         scans=labelled.scans,
-        notes=table.notes + columns.notes + how + (stock.notes if stock else ()),
+        notes=table.notes + columns.notes + matched.notes + (stock.notes if stock else ()),
         unit_column=columns.unit,
         findings=labelled.findings + listed + _of_stock(stock, matches, table, search=use.search, by_header=by_header),
         headers=labelled.headers if stock and stock.headers.finding is None and not by_header else {},
     )
+
+
+def match_rows(table: TextTable, options: Options, use: TableUse) -> MatchedTable:
+    """Return the scans that each row of a table means.
+
+    Raises:
+        DataError: A column that was named is not there, or the rows cannot be joined to files; unless `each_row`,
+            also where rows name no file.
+    """
+    disk = Disk(table, use.root, options, whole=use.search, many=use.labelled)
+    columns = find_columns(table, options, lambda row, name: disk.path(row, name) is not None, labelled=use.labelled)
+    if columns.path is None and not columns.sequences:
+        disk = Disk(table, use.root, options, whole=True, many=use.labelled)
+        matches, how = _joined(table, columns, disk, options.patient_pattern)
+    else:
+        matches, how = _named(table, columns, disk, each_row=use.each_row), ()
+    matches = [with_mask(table, columns, match, disk) for match in matches]
+    return MatchedTable(columns=columns, matches=tuple(matches), disk=disk, notes=how)
 
 
 def _of_stock(
@@ -125,11 +156,12 @@ def _joined(table: TextTable, columns: Columns, disk: Disk, pattern: str | None)
     return matches, (f"There is no column of paths: '{rows[0].column}' {what}.",)
 
 
-def _named(table: TextTable, columns: Columns, disk: Disk) -> list[Match]:
+def _named(table: TextTable, columns: Columns, disk: Disk, *, each_row: bool) -> list[Match]:
     wanted = list(columns.sequences.values()) or [columns.path or ""]
-    _refuse_blank(table, wanted)
     paths = [{column: disk.path(row, column) for column in wanted} for row in table.rows]
-    _refuse_all_missing(table, wanted, [path for row in paths for path in row.values()], disk)
+    if not each_row:
+        _refuse_blank(table, wanted)
+        _refuse_all_missing(table, wanted, [path for row in paths for path in row.values()], disk)
     if not columns.sequences:
         named = {path for row in paths for path in row.values() if path}
         folders = {path for path in named if path.is_dir()}
@@ -167,7 +199,7 @@ def _match_of_sequences(
     if blank:
         text = f"no image in {' and '.join(repr(columns.sequences[name]) for name in blank)}"
         problems.append(("sequence-missing", text, "Fill it in, or leave this row out."))
-    first = next(iter(sequences.values()))
+    first = next(iter(sequences.values()), disk.root)
     return Match(position=position, item=Item(path=first), sequences=sequences, problems=tuple(problems))
 
 
@@ -194,6 +226,8 @@ def _file_name(row: Row, column: str) -> str:
 
 
 def _missing(row: Row, column: str, disk: Disk) -> Problem:
+    if not row.text(column):
+        return "file-missing", f"no path in '{column}'", "Fill it in, or leave this row out."
     fix = f"Correct the path (it is relative to {disk.root}), or leave this row out."
     if alike := disk.alike(row, column):
         fix = f"Write it as the file is called: {hint_of(_file_name(row, column), alike)}."
