@@ -7,7 +7,6 @@ that is stopped, or killed, leaves it; the next one takes over the rows whose ke
 from __future__ import annotations
 
 import csv
-import io
 import os
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from filelock import FileLock, Timeout
 
 from medres.errors import OutputError
 from medres.runs.atomic import atomic_write_text, explained_os_errors
+from medres.runs.csv_files import csv_line, csv_rows
 
 #: The last column of ``OUT.part``.
 KEY_COLUMN = "answer_key"
@@ -112,7 +112,7 @@ def _complete_rows(path: Path) -> list[list[str]]:
     try:
         content = path.read_bytes()
         complete = content[: content.rfind(b"\n") + 1]  # a process that was killed may have written part of a row
-        rows = list(csv.reader(io.StringIO(complete.decode("utf-8"), newline="")))
+        rows = csv_rows(complete.decode("utf-8"))
     except (OSError, ValueError, csv.Error):
         rows = [[]]
     if rows and rows[0][-1:] != [KEY_COLUMN]:
@@ -121,6 +121,4 @@ def _complete_rows(path: Path) -> list[list[str]]:
 
 
 def _as_csv(rows: Iterable[Cells]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue()
+    return "".join(map(csv_line, rows))

@@ -18,6 +18,7 @@ from medres.deployment.predictor import Predictor
 from medres.errors import DataError
 from medres.runs.atomic import require_place
 from medres.runs.host import independent_of_host
+from medres.runs.printable import one_line
 from medres.runs.progress import Progress, Silent
 from medres.workflows.answering import SHOWN, Answers, answer_to_file
 
@@ -137,11 +138,11 @@ def load_predictor(
 
 def _cells(row: Mapping[str, str], classes: Sequence[str]) -> list[str]:
     probabilities = [f"{float(row[f'prob_{name}']):.3f}" for name in classes]
-    return [row["sample"], *probabilities, row["decision"] or "-", row["findings"]]
+    return [one_line(cell) for cell in (row["sample"], *probabilities, row["decision"] or "-", row["findings"])]
 
 
 def _failures(answers: Answers, out: Path) -> str:
-    shown = "\n  ".join(answers.failures)
+    shown = "\n  ".join(map(one_line, answers.failures))
     hidden = answers.num_failed - len(answers.failures)
     more = f"\n  ... and {hidden} more" if hidden else ""
     count = f"{answers.num_failed} of {counted(len(answers.rows), 'scan')} could not be predicted"
