@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pydantic
 
-from medres.data.foreground import foreground_box, foreground_mask, sampling_steps
+from medres.data.foreground import BODY_FROM_HU, foreground_box, foreground_mask, sampling_steps
 from medres.data.image import ScanImage
 from medres.runs.documents import Document
 
@@ -32,6 +32,9 @@ _SOFT_TISSUE_HU = (-200.0, 300.0)
 _LEAST_TISSUE = 0.005
 _MOSTLY = 0.4
 _EIGHT_BIT_RANGE = 255.0
+
+#: The materials of a CT that `ScanStatistics.tissue_shares` counts: above which value (HU) each one begins.
+TISSUES_FROM_HU = {"air": -np.inf, "lung": _AIR_HU, "soft_tissue": BODY_FROM_HU, "bone": _SOFT_TISSUE_HU[1]}
 
 # Without the intercept of -1024 air is 0 and tissue 1000. A region inside an organ has nothing below zero either, but
 # then 95 % of it are no bone.
@@ -72,6 +75,7 @@ class ScanStatistics(Document):
         channel_names: Names of the sequences that are the channels; empty for one image.
         header_modality: What the header says, or None where the format does not say.
         region: Which part of the whole scan this is, (start, stop) along each axis; None for a whole scan.
+        tissue_shares: Of a CT in HU: share of the voxels that are air, lung, soft tissue (fat included) and bone.
     """
 
     spatial_shape: tuple[int, ...]
@@ -91,6 +95,7 @@ class ScanStatistics(Document):
     channel_names: tuple[str, ...] = ()
     header_modality: str | None = None
     region: tuple[tuple[int, int], ...] | None = None
+    tissue_shares: dict[str, float] = pydantic.Field(default_factory=dict)
 
 
 def scan_statistics(image: ScanImage) -> ScanStatistics:
@@ -125,6 +130,7 @@ def scan_statistics(image: ScanImage) -> ScanStatistics:
         channel_names=image.channel_names,
         header_modality=known_modality(image.modality),
         region=image.region,
+        tissue_shares=_tissue_shares(values) if modality == "CT" else {},
     )
 
 
@@ -262,6 +268,11 @@ def _share(values: Sample, band: tuple[float, float]) -> float:
 def _percentiles(values: Sample) -> dict[str, float]:
     levels = np.percentile(values, PERCENTILES)
     return {f"{level:g}": float(value) for level, value in zip(PERCENTILES, levels, strict=True)}
+
+
+def _tissue_shares(values: Sample) -> dict[str, float]:
+    above = [1.0, *(float(np.mean(values > level)) for level in list(TISSUES_FROM_HU.values())[1:]), 0.0]
+    return {name: above[index] - above[index + 1] for index, name in enumerate(TISSUES_FROM_HU)}
 
 
 def _box_on_scan(box: tuple[slice, ...], steps: tuple[int, ...], shape: tuple[int, ...]) -> tuple[tuple[int, int], ...]:

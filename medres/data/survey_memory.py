@@ -19,7 +19,7 @@ from medres.runs.atomic import atomic_write_json
 from medres.runs.documents import Document
 
 #: Raised whenever readers, content hash, perceptual hash or statistics give other values for the same file.
-SURVEY_VERSION = 2
+SURVEY_VERSION = 3
 
 
 class Remembered(Document):

@@ -24,7 +24,7 @@ from medres.data.sample import read_sample
 from medres.data.sources import list_scans
 from medres.data.table import Scan, ScanTable
 from medres.deployment.bundle import Bundle, load_bundle
-from medres.deployment.checks import scan_findings
+from medres.deployment.foreign import OnMismatch, judge, parse_on_mismatch, withheld_finding
 from medres.deployment.manifest import MANIFEST
 from medres.deployment.members import LoadedMember
 from medres.deployment.predictions import Predictions
@@ -53,6 +53,7 @@ class _Row:
     logits: npt.NDArray[np.float64] | None = None
     probabilities: npt.NDArray[np.float64] | None = None
     findings: tuple[str, ...] = ()
+    withheld: tuple[str, ...] = ()
     error: MedresError | None = None
 
 
@@ -65,10 +66,13 @@ class Predictor:
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
         batch_size: Scans at a time; None: 1 on a CPU, 8 elsewhere.
         verify: Prove on loading that the bundle is whole and still gives its recorded answers.
+        on_mismatch: What is done about a scan that is no input of this model (`medres.deployment.foreign`): ``warn``,
+            ``withhold`` its decision, or ``refuse`` it.
 
     Raises:
         BundleError: There is no bundle, it is damaged, or it has no such member.
         ConfigError: The device is not there.
+        UsageError: ``on_mismatch`` is none of the three.
     """
 
     def __init__(
@@ -79,7 +83,9 @@ class Predictor:
         device: str = "cpu",
         batch_size: int | None = None,
         verify: bool = True,
+        on_mismatch: OnMismatch = "withhold",
     ) -> None:
+        self._on_mismatch = parse_on_mismatch(on_mismatch)
         self.device = choose_device(device)
         folds = None if member is None else [member]
         self.bundle = (
@@ -114,7 +120,7 @@ class Predictor:
         files = tuple(str(scan.path) for scan in table)
         predictions = self._predict(reads, tuple(scan.sample_id for scan in table), files, progress or Silent())
         said = (
-            tuple(one.value for one in known.get(name, ()) if one.severity != "error")
+            tuple(f"{one.code}: {one.value}" for one in known.get(name, ()) if one.severity != "error")
             for name in predictions.sample_ids
         )
         both = (more + own for more, own in zip(said, predictions.findings, strict=True))
@@ -126,6 +132,16 @@ class Predictor:
         if problem is not None:
             return partial(_refused, problem)
         return partial(read_sample, scan, rules=self.bundle.plan.reading)
+
+    def with_policy(self, on_mismatch: str) -> Predictor:
+        """Return a predictor of the same networks that treats scans unlike the training scans in another way.
+
+        Raises:
+            UsageError: There is no such policy.
+        """
+        other = copy.copy(self)
+        other._on_mismatch = parse_on_mismatch(on_mismatch)
+        return other
 
     def predict_images(self, images: Sequence[ScanImage]) -> Predictions:
         """Predict scans that are in memory; their names are their numbers, from 0."""
@@ -146,7 +162,8 @@ class Predictor:
         return Predictions(
             sample_ids=names, files=files, classes=self.classes, fold=self._fold, probabilities=probabilities,
             logits=_stacked([missing if row.logits is None else row.logits for row in rows], missing),
-            decisions=self._decide(probabilities), findings=tuple(row.findings for row in rows),
+            decisions=self._decide(probabilities, withheld=[bool(row.withheld) for row in rows]),
+            findings=tuple(row.findings for row in rows), withheld=tuple(row.withheld for row in rows),
             errors=tuple(row.error for row in rows),
         )  # fmt: skip
 
@@ -157,12 +174,18 @@ class Predictor:
                 yield from self._answered(list(pool.map(self._prepared, part)))
 
     def _prepared(self, read: Read) -> _Row:
+        findings: tuple[str, ...] = ()
         try:
             image = read()
-            prepared, geometry = self._preprocessor.prepare(image)
+            verdict = judge(image, self.bundle, on_mismatch=self._on_mismatch)
+            findings = verdict.findings
+            if verdict.error is not None:
+                return _Row(error=verdict.error, findings=findings, withheld=verdict.withheld)
+            prepared, _ = self._preprocessor.prepare(image)
         except MedresError as error:
-            return _Row(error=error, findings=(str(error),))
-        return _Row(prepared=prepared, findings=scan_findings(image, geometry, self.bundle))
+            return _Row(error=error, findings=(_told(error), *findings))
+        findings = (*withheld_finding(verdict.withheld), *findings)
+        return _Row(prepared=prepared, findings=findings, withheld=verdict.withheld)
 
     def _answered(self, rows: Sequence[_Row]) -> list[_Row]:
         good = [row.prepared for row in rows if row.prepared is not None]
@@ -193,11 +216,11 @@ class Predictor:
             batch_size=self._batch_size, device=self.device, tta=self.bundle.manifest.tta,
         )  # fmt: skip
 
-    def _decide(self, probabilities: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+    def _decide(self, probabilities: npt.NDArray[np.float64], *, withheld: Sequence[bool]) -> npt.NDArray[np.int64]:
         manifest = self.bundle.manifest
         alone = self._fold != "ensemble"
         point = self._members[0].manifest.operating_point if alone else manifest.operating_point
-        answered = ~np.isnan(probabilities).any(axis=1)
+        answered = ~np.isnan(probabilities).any(axis=1) & ~np.array(withheld, dtype=bool)
         decisions = np.full(len(probabilities), -1, dtype=np.int64)
         decisions[answered] = point.decide(probabilities[answered])
         return decisions
@@ -231,8 +254,13 @@ def find_bundle(model: Path | str) -> Path:
 def _with_answer(row: _Row, logits: npt.NDArray[np.float64], probabilities: npt.NDArray[np.float64]) -> _Row:
     if not np.isfinite(probabilities).all():
         error = DataError("The networks give no finite answer to this scan.", fix="Look at the values of its voxels.")
-        return _Row(error=error, findings=(str(error),))
-    return _Row(logits=logits, probabilities=probabilities, findings=row.findings)
+        return _Row(error=error, findings=(str(error), *row.findings))
+    return replace(row, logits=logits, probabilities=probabilities)
+
+
+def _told(error: MedresError) -> str:
+    """Return an error as a finding, with the code of the catalogue where it has one."""
+    return f"{error.code}: {error}" if isinstance(error, UnreadableScanError) else str(error)
 
 
 def _stacked(rows: list[npt.NDArray[np.float64]], missing: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

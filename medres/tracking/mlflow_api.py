@@ -14,9 +14,10 @@ with mlflow_settings():
     from mlflow.exceptions import MlflowException
     from mlflow.models import Model, ModelSignature
     from mlflow.pyfunc import PythonModel
-    from mlflow.types import ColSpec, Schema
+    from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
 
 __all__ = [
     "CodeDatasetSource", "ColSpec", "Dataset", "DatasetInput", "InputTag", "Metric", "MlflowClient", "MlflowException",
-    "Model", "ModelSignature", "ModelVersion", "Param", "PythonModel", "Run", "RunTag", "Schema", "mlflow",
+    "Model", "ModelSignature", "ModelVersion", "Param", "ParamSchema", "ParamSpec", "PythonModel", "Run", "RunTag",
+    "Schema", "mlflow",
 ]  # fmt: skip

@@ -11,6 +11,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 
 from medres.data.wording import counted
+from medres.deployment.foreign import OnMismatch, parse_on_mismatch
 from medres.deployment.predictions import Predictions
 from medres.deployment.predictor import Predictor
 from medres.errors import DataError
@@ -40,6 +41,8 @@ class PredictionOutcome:
             "written": str(self.path),
             "num_scans": len(table),
             "num_failed": table.num_failed,
+            "num_withheld": table.num_withheld,
+            "withheld_for": table.withheld_for(),
             "predicted": {name: sum(label == name for label in table.predicted) for name in table.classes},
             "decision": {name: sum(label == name for label in table.decision) for name in table.classes},
         }
@@ -53,7 +56,7 @@ class PredictionOutcome:
         for index in range(min(SHOWN, len(rows))):
             table.add_row(*_cells(rows, index))
         more = f"... and {len(rows) - SHOWN} more\n" if len(rows) > SHOWN else ""
-        return Group(table, f"{more}written to {self.path}")
+        return Group(table, f"{more}{_withheld(rows)}written to {self.path}")
 
 
 def predict(model: str | Path, scans: Sequence[str | Path] | str | Path, **options: Any) -> Predictions:
@@ -62,7 +65,8 @@ def predict(model: str | Path, scans: Sequence[str | Path] | str | Path, **optio
     Args:
         model: A run, a bundle, or ``models:/NAME@alias``.
         scans: Files, folders or a table.
-        options: ``member``, ``device``, ``tracking_uri``, ``output``, ``progress``.
+        options: ``member``, ``device``, ``tracking_uri``, ``output``, ``progress``, ``on_mismatch`` (``warn``,
+            ``withhold`` or ``refuse``: what is done about scans unlike those of training).
 
     Returns:
         Predictions; a scan that could not be read has an entry in ``errors`` and NaN probabilities.
@@ -87,14 +91,19 @@ def run_predict(
     tracking_uri: str | None,
     output: Path,
     progress: Progress,
+    on_mismatch: str = "withhold",
 ) -> PredictionOutcome:
     """Predict, write the CSV, and refuse with one message where no scan could be predicted.
 
     Raises:
-        DataError: Scans could not be predicted; the others are in the file.
+        DataError: Scans could not be predicted, or were refused; the others are in the file.
+        UsageError: ``on_mismatch`` is none of the three.
     """
+    policy = parse_on_mismatch(on_mismatch)
     require_writable(out.resolve().parent)
-    predictor = load_predictor(model, member=member, device=device, tracking_uri=tracking_uri, output=output)
+    predictor = load_predictor(
+        model, member=member, device=device, tracking_uri=tracking_uri, output=output, on_mismatch=policy
+    )
     predictions = predictor.predict(scans, progress=progress)
     predictions.to_csv(out)
     if predictions.num_failed:
@@ -109,6 +118,7 @@ def load_predictor(
     device: str = "cpu",
     tracking_uri: str | None = None,
     output: Path = Path("runs"),
+    on_mismatch: OnMismatch = "withhold",
 ) -> Predictor:
     """Return the predictor of a run, a bundle or a registered model (``models:/...``, fetched first)."""
     if str(model).startswith(("models:/", "runs:/")):
@@ -118,7 +128,15 @@ def load_predictor(
 
         uri = resolve_tracking_uri(output, tracking_uri)
         model = fetch_model(str(model), tracking_uri=uri, cache=output / "cache" / "models")
-    return Predictor(model, member=member, device=device)
+    return Predictor(model, member=member, device=device, on_mismatch=on_mismatch)
+
+
+def _withheld(rows: Predictions) -> str:
+    if not rows.num_withheld:
+        return ""
+    reasons = ", ".join(f"{code} {count}" for code, count in rows.withheld_for().items())
+    told = f"{rows.num_withheld} of {counted(len(rows), 'decision')} withheld: {reasons}"
+    return f"{told} (unlike the training scans; --on-mismatch warn decides all the same)\n"
 
 
 def _cells(rows: Predictions, index: int) -> list[str]:
