@@ -99,6 +99,7 @@ _CONTENT: Mapping[str, Kind] = {
     "spacing-outlier": Kind("warning", "Voxels are about as large as those of the other scans."),
     "size-outlier": Kind("warning", "A scan is about as large as the others."),
     "intensity-outlier": Kind("warning", "A scan's values are like those of the others."),
+    "texture-outlier": Kind("warning", "Neighbouring voxels of a scan differ about as much as those of the others."),
     "coverage-outlier": Kind(
         "warning", "A scan shows about as much of a body, of air and of each tissue as the others."
     ),

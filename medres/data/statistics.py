@@ -11,6 +11,7 @@ import pydantic
 
 from medres.data.foreground import BODY_FROM_HU, foreground_box, foreground_mask, sampling_steps
 from medres.data.image import ScanImage
+from medres.data.texture import colorfulness, roughness
 from medres.runs.documents import Document
 
 __all__ = ["ScanStatistics", "foreground_box", "foreground_mask", "scan_statistics"]
@@ -76,6 +77,8 @@ class ScanStatistics(Document):
         header_modality: What the header says, or None where the format does not say.
         region: Which part of the whole scan this is, (start, stop) along each axis; None for a whole scan.
         tissue_shares: Of a CT in HU: share of the voxels that are air, lung, soft tissue (fat included) and bone.
+        roughness: Mean difference between neighbouring voxels, as a share of the range of the values.
+        colorfulness: Of a picture in true colour: how far its colours lie apart; else 0.
     """
 
     spatial_shape: tuple[int, ...]
@@ -96,6 +99,17 @@ class ScanStatistics(Document):
     header_modality: str | None = None
     region: tuple[tuple[int, int], ...] | None = None
     tissue_shares: dict[str, float] = pydantic.Field(default_factory=dict)
+    roughness: float = 0.0
+    colorfulness: float = 0.0
+
+    @property
+    def value_range(self) -> float:
+        """Range of the values but for the darkest and the brightest 0.5 %."""
+        return self.percentiles["99.5"] - self.percentiles["0.5"]
+
+    def relative_level(self, percentile: str) -> float:
+        """Return where in that range, which must not be 0, a percentile lies: from 0 (dark) to 1 (bright)."""
+        return (self.percentiles[percentile] - self.percentiles["0.5"]) / self.value_range
 
 
 def scan_statistics(image: ScanImage) -> ScanStatistics:
@@ -112,6 +126,7 @@ def scan_statistics(image: ScanImage) -> ScanStatistics:
     values = sampled.astype(np.float64).ravel()
     modality, evidence = _modality(sampled, image) if image.looks_like is None else image.looks_like
     mask = foreground_mask(sampled, modality=modality, color=image.color)
+    percentiles = _percentiles(values)
     return ScanStatistics(
         spatial_shape=image.spatial_shape,
         spacing_mm=image.spacing_mm,
@@ -120,7 +135,7 @@ def scan_statistics(image: ScanImage) -> ScanStatistics:
         num_channels=image.voxels.shape[0],
         minimum=float(image.voxels.min()),
         maximum=float(image.voxels.max()),
-        percentiles=_percentiles(values),
+        percentiles=percentiles,
         foreground_fraction=float(mask.mean()),
         foreground_box=_box_on_scan(foreground_box(mask), steps, image.spatial_shape),
         modality=modality,
@@ -131,6 +146,8 @@ def scan_statistics(image: ScanImage) -> ScanStatistics:
         header_modality=known_modality(image.modality),
         region=image.region,
         tissue_shares=_tissue_shares(values) if modality == "CT" else {},
+        roughness=roughness(image.voxels, value_range=percentiles["99.5"] - percentiles["0.5"]),
+        colorfulness=colorfulness(sampled) if image.color else 0.0,
     )
 
 

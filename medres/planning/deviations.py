@@ -4,10 +4,12 @@ Two strengths. *Certain*: the scan is no input of a model of this data, whatever
 shows nothing, or has values that its plan cannot read. *Not certain*: one number is far outside of what training
 covered, which a person should look at; numbers about several subjects (`SUBJECTS`) together are certain again.
 
-A number is far outside where it lies beyond the 5th to 95th percentile of the training scans by more than their whole
+A number is outside where it lies beyond the 5th to 95th percentile of the training scans by more than their whole
 distance and a margin. For a normal distribution that is 4.9 standard deviations without the margin (one scan in a
 million), and it widens with the tails of the data. It does not look at the extremes, which one scan sets that does not
 belong there. The margin is half of what `medres.data.checks` call odd: those count from the median, this from the edge.
+Three times as far (11.5 standard deviations) it is certain by itself, if it is a length, a ratio or a share. Levels are
+not: where the background of a picture ends just below a percentile, a little more of the object moves it by everything.
 
 No sentence holds a path, a name or the value of a voxel: sizes, shares and ratios alone.
 """
@@ -16,28 +18,41 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from medres.data.checks.content import NEARLY_NOTHING, emptiness
 from medres.data.checks.geometry import ODD_SIZE_RATIO, ODD_SPACING_RATIO, in_mm, is_plausible_mm
-from medres.data.checks.intensity import CT_LEVELS, ODD_HU, ODD_MEDIAN, ODD_SCALE_RATIO
+from medres.data.checks.intensity import CT_LEVELS, ODD_HU, ODD_SCALE_RATIO
 from medres.data.checks.outliers import LEAST_VALUES
 from medres.data.statistics import TISSUES_FROM_HU, ScanStatistics
 from medres.planning.fingerprint import Fingerprint, Grid
 from medres.planning.modality_match import LEAST_USUAL, match_modality
 from medres.planning.plan import Plan
-from medres.planning.scan_measures import scan_measures
+from medres.planning.scan_measures import RELATIVE_LEVELS, scan_measures
 from medres.planning.spread import Spread
 
 #: Findings about a number; of two of these subjects together a scan is certainly unlike the training scans.
 SUBJECTS = frozenset(
-    {"mixed-modality", "mixed-color", "intensity-outlier", "coverage-outlier", "size-outlier", "spacing-outlier"}
-)
+    {"mixed-modality", "mixed-color", "intensity-outlier", "texture-outlier", "coverage-outlier", "size-outlier",
+     "spacing-outlier"}
+)  # fmt: skip
 
 # More than a fiftieth is a part of the picture; below, twice as much of nearly nothing is nothing.
 _LEAST_SHARE = 0.02
 # Twice or half the share that is shown is another cut of the body; half of inspect's size ratio likewise.
 _ODD_SHARE_RATIO = 2.0
+# The width of a viewer's window and its level move the levels of a picture by about a tenth of its range.
+_ODD_LEVEL = 0.1
+# Voxels of half the size differ half as much from their neighbours.
+_ODD_ROUGHNESS_RATIO = 2.0
+# Neighbouring voxels of a picture on black differ by a hundredth of its range on average.
+_LEAST_ROUGHNESS = 0.01
+# Compression leaves a tint of a few hundredths of the brightest; twice as much colour is another kind of picture.
+_LEAST_COLOR, _ODD_COLOR_RATIO = 0.05, 2.0
+# Rule of three (Hanley & Lippman-Hand 1983): of 0 in 60, with 95 % confidence fewer than 5 % are (`LEAST_USUAL`).
+_ENOUGH_TO_EXCLUDE = 60
+# Of what is outside by one slack nothing is certain by itself, of this nothing is left to chance.
+_FAR_BEYOND = 3.0
 # Four grey values of 255: what is left of a picture that was scaled to [0, 1] and is read as 0 to 255 is one.
 _LEAST_OF_SCALE = 1 / 64
 
@@ -76,16 +91,11 @@ class _Measure(NamedTuple):
         """Return the number as it is compared."""
         return value if self.floor is None else math.log(max(value + self.floor, 1e-12))
 
-    def limits(self, trained: Spread) -> tuple[float, float]:
-        """Return the limits on that scale."""
-        low, high = self.on_scale(trained.p5), self.on_scale(trained.p95)
+    def beyond(self, value: float, trained: Spread) -> float:
+        """Return how far a number lies outside of what training covered, in units of the slack; below it negative."""
+        low, high, here = (self.on_scale(number) for number in (trained.p5, trained.p95, value))
         slack = high - low + (self.margin if self.floor is None else math.log(self.margin))
-        return low - slack, high + slack
-
-    def side(self, value: float, trained: Spread) -> Literal[-1, 0, 1]:
-        """Return -1 where the number is far below what training covered, 1 far above, else 0."""
-        low, high = self.limits(trained)
-        return -1 if self.on_scale(value) < low else 1 if self.on_scale(value) > high else 0
+        return min(0.0, here - low) / slack + max(0.0, here - high) / slack
 
 
 def find_deviations(scan: ScanStatistics, fingerprint: Fingerprint, plan: Plan) -> tuple[Deviation, ...]:
@@ -150,7 +160,7 @@ def _color(scan: ScanStatistics, fingerprint: Fingerprint) -> Iterator[Deviation
     count, colored = fingerprint.num_scans, fingerprint.num_color
     if scan.color and colored < LEAST_USUAL * count:
         told = f"It is in true colour; {colored} of the {count} training scans are."
-        yield Deviation("mixed-color", told, certain=count >= LEAST_VALUES)
+        yield Deviation("mixed-color", told, certain=count >= _ENOUGH_TO_EXCLUDE)
     elif colored == count and not scan.color:
         yield Deviation("mixed-color", f"It is grey; all {count} training scans are in true colour.")
 
@@ -161,13 +171,13 @@ def _scale(scan: ScanStatistics, plan: Plan) -> Iterator[Deviation]:
         return
     low, high = plan.intensity.scale_range
     dark, bright, width = scan.percentiles["0.5"], scan.percentiles["99.5"], high - low
+    filled = (scan.maximum - scan.minimum) / width
     # such scales are those whose upper ends lie within a factor of 2 of each other
     if bright > high + width or dark < low - width:
         ratio = max(bright - low, high - dark) / width
         yield Deviation("intensity-outlier", f"Its values reach {ratio:.2g} times as far as the scale.", certain=True)
-    elif bright - dark < _LEAST_OF_SCALE * width:
-        share = (bright - dark) / width
-        yield Deviation("intensity-outlier", f"Its values fill {share:.1%} of the scale of training.", certain=True)
+    elif filled < _LEAST_OF_SCALE:
+        yield Deviation("intensity-outlier", f"Its values fill {filled:.1%} of the scale of training.", certain=True)
 
 
 def _spacing(scan: ScanStatistics, fingerprint: Fingerprint) -> Iterator[Deviation]:
@@ -183,11 +193,13 @@ def _numbers(scan: ScanStatistics, fingerprint: Fingerprint) -> Iterator[Deviati
     found = scan_measures(scan)
     trained = _trained_spreads(scan, fingerprint)
     compared = [(name, measure) for name, measure in _measures(scan, fingerprint) if name in found and name in trained]
-    sides = {name: measure.side(found[name], trained[name]) for name, measure in compared}
-    shifted = len({sides.get(f"percentiles.{level}", 0) for level in CT_LEVELS}) == 1  # all levels, the same way
+    beyond = {name: measure.beyond(found[name], trained[name]) for name, measure in compared}
+    levels = [beyond.get(f"percentiles.{level}", 0.0) for level in CT_LEVELS]
+    shifted = min(levels) > 1 or max(levels) < -1  # all of them the same way: another intercept, or another body
     for name, measure in compared:
-        if sides[name]:
-            certain = shifted and name.startswith("percentiles.") and fingerprint.num_scans >= LEAST_VALUES
+        if abs(beyond[name]) > 1:
+            sure = shifted if measure.floor is None else abs(beyond[name]) > _FAR_BEYOND
+            certain = sure and fingerprint.num_scans >= LEAST_VALUES
             yield Deviation(measure.code, _sentence(measure, found[name], trained[name]), certain)
 
 
@@ -209,10 +221,8 @@ def _measures(scan: ScanStatistics, fingerprint: Fingerprint) -> Iterator[tuple[
             "intensity-outlier", "The range of its values is {ratio:.2g} times the usual one of training.",
             math.sqrt(ODD_SCALE_RATIO), floor=0.0,
         )  # fmt: skip
-        yield "relative_median", _Measure(
-            "intensity-outlier", "Its median lies at {value:.0%} of its range; in training at {low:.0%} to {high:.0%}.",
-            ODD_MEDIAN / 2,
-        )  # fmt: skip
+        yield from _relative()
+    yield from _texture()
     yield "foreground_fraction", _share("foreground")
     yield from _lengths(scan, fingerprint)
 
@@ -221,6 +231,22 @@ def _levels() -> Iterator[tuple[str, _Measure]]:
     for level, name in CT_LEVELS.items():
         text = f"Its {name} lies {{distance}} that of the median training scan."
         yield f"percentiles.{level}", _Measure("intensity-outlier", text, ODD_HU / 2)
+
+
+def _relative() -> Iterator[tuple[str, _Measure]]:
+    for level in RELATIVE_LEVELS:
+        where = "lies at {value:.0%} of their range; in training at {low:.0%} to {high:.0%}."
+        yield (
+            f"relative_levels.{level}",
+            _Measure("intensity-outlier", f"The {level}th percentile of its values {where}", _ODD_LEVEL),
+        )
+
+
+def _texture() -> Iterator[tuple[str, _Measure]]:
+    differ = "Neighbouring voxels differ by {value:.1%} of the range; in training by {low:.1%} to {high:.1%}."
+    yield "roughness", _Measure("texture-outlier", differ, _ODD_ROUGHNESS_RATIO, floor=_LEAST_ROUGHNESS)
+    apart = "Its colours lie {value:.0%} apart; in training {low:.0%} to {high:.0%}."
+    yield "colorfulness", _Measure("mixed-color", apart, _ODD_COLOR_RATIO, floor=_LEAST_COLOR)
 
 
 def _tissues() -> Iterator[tuple[str, _Measure]]:
@@ -252,9 +278,8 @@ def _lengths(scan: ScanStatistics, fingerprint: Fingerprint) -> Iterator[tuple[s
 
 def _trained_spreads(scan: ScanStatistics, fingerprint: Fingerprint) -> dict[str, Spread]:
     """Return the spreads of the training scans under the names of `scan_measures`."""
-    spreads = {"value_range": fingerprint.value_range}
-    if fingerprint.relative_median is not None:
-        spreads["relative_median"] = fingerprint.relative_median
+    spreads = {name: getattr(fingerprint, name) for name in ("value_range", "roughness", "colorfulness")}
+    spreads |= {f"relative_levels.{level}": spread for level, spread in fingerprint.relative_levels.items()}
     spreads |= {f"percentiles.{level}": spread for level, spread in fingerprint.percentiles.items()}
     spreads |= {f"tissue_shares.{tissue}": spread for tissue, spread in fingerprint.tissue_shares.items()}
     grid = _grid(scan, fingerprint)

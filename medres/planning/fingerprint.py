@@ -12,11 +12,10 @@ from typing import Any, Literal
 import numpy as np
 import pydantic
 
-from medres.data.checks.intensity import relative_median, value_range
 from medres.data.statistics import Modality, ScanStatistics
 from medres.errors import DataError
 from medres.planning.axes import anatomical_axes
-from medres.planning.scan_measures import box_sizes, boxes_mm, extents_mm, in_plan_order
+from medres.planning.scan_measures import RELATIVE_LEVELS, box_sizes, boxes_mm, extents_mm, in_plan_order
 from medres.planning.spread import Spread, spread_by_axis
 from medres.runs.documents import Document
 
@@ -96,7 +95,10 @@ class Fingerprint(Document):
         header_modalities: Modality by the header of each scan that says it, counted.
         num_color: How many are in true colour.
         value_range: Of the values of each scan, between their 0.5th and 99.5th percentile.
-        relative_median: Where in that range the median of each scan lies, 0 to 1; None where no scan has a range.
+        relative_levels: Where in that range the quartiles and the 95th percentile of each scan lie, 0 to 1; of scans
+            that have a range.
+        roughness: How much neighbouring voxels of each scan differ, as a share of that range.
+        colorfulness: How far the colours of each scan lie apart; 0 for grey ones.
         tissue_shares: Of scans in HU: the share of each that is air, lung, soft tissue and bone; empty for others.
     """
 
@@ -118,8 +120,10 @@ class Fingerprint(Document):
     header_modalities: dict[str, int] = pydantic.Field(default_factory=dict)
     num_color: int = 0
     value_range: Spread
-    relative_median: Spread | None = None
+    relative_levels: dict[str, Spread]
     tissue_shares: dict[str, Spread] = pydantic.Field(default_factory=dict)
+    roughness: Spread
+    colorfulness: Spread
 
     @property
     def num_images(self) -> int:
@@ -159,15 +163,18 @@ def make_fingerprint(statistics: Mapping[str, ScanStatistics]) -> Fingerprint:
         num_regions=sum(scan.region is not None for scan in scans),
         header_modalities=_counted(scan.header_modality for scan in scans if scan.header_modality),
         num_color=sum(scan.color for scan in scans),
-        value_range=Spread.over(value_range(scan) for scan in scans),
-        relative_median=_relative_median(scans),
+        value_range=Spread.over(scan.value_range for scan in scans),
+        relative_levels=_relative_levels(scans),
         tissue_shares=_tissue_shares(scans),
+        roughness=Spread.over(scan.roughness for scan in scans),
+        colorfulness=Spread.over(scan.colorfulness for scan in scans),
     )
 
 
-def _relative_median(scans: Collection[ScanStatistics]) -> Spread | None:
-    medians = [relative_median(scan) for scan in scans if value_range(scan) > 0]
-    return Spread.over(medians) if medians else None
+def _relative_levels(scans: Collection[ScanStatistics]) -> dict[str, Spread]:
+    with_range = [scan for scan in scans if scan.value_range > 0]
+    levels = RELATIVE_LEVELS if with_range else ()
+    return {level: Spread.over(scan.relative_level(level) for scan in with_range) for level in levels}
 
 
 def _tissue_shares(scans: Collection[ScanStatistics]) -> dict[str, Spread]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from medres.data.checks.intensity import relative_median, value_range
 from medres.data.statistics import ScanStatistics
 from medres.planning.axes import reordered, scan_axes
+
+#: Percentiles that are compared by where they lie in the range of a scan's values.
+RELATIVE_LEVELS = ("25", "50", "75", "95")
 
 
 def in_plan_order(scan: ScanStatistics, values: Iterable[float]) -> tuple[float, ...]:
@@ -40,7 +42,8 @@ def _in_mm(scan: ScanStatistics, sizes: Iterable[float]) -> tuple[float, ...]:
 def scan_measures(scan: ScanStatistics) -> dict[str, float]:
     """Return the numbers by name; ``spacing_mm.0`` is along the first axis of the fingerprint.
 
-    Values: ``value_range``, ``relative_median`` (where there is a range), ``percentiles.50`` and the others.
+    Values: ``percentiles.50`` and the others, ``roughness``, ``colorfulness``; ``value_range`` and
+    ``relative_levels.50`` where there is a range.
     Geometry: ``size.N``, and where the size of voxels is known ``spacing_mm.N``, ``extent_mm.N``, ``box_mm.N``.
     Content: ``foreground_fraction``, and of a CT in HU ``tissue_shares.air`` and the others.
 
@@ -54,9 +57,10 @@ def scan_measures(scan: ScanStatistics) -> dict[str, float]:
         >>> measures["spacing_mm.0"], measures["box_mm.0"], measures["tissue_shares.soft_tissue"]
         (2.0, 8.0, 0.125)
     """
-    measures = {"value_range": value_range(scan), "foreground_fraction": scan.foreground_fraction}
-    if measures["value_range"] > 0:
-        measures["relative_median"] = relative_median(scan)
+    measures = {name: getattr(scan, name) for name in ("foreground_fraction", "roughness", "colorfulness")}
+    if scan.value_range > 0:
+        measures["value_range"] = scan.value_range
+        measures |= {f"relative_levels.{level}": scan.relative_level(level) for level in RELATIVE_LEVELS}
     measures |= {f"percentiles.{level}": value for level, value in scan.percentiles.items()}
     measures |= {f"tissue_shares.{tissue}": share for tissue, share in scan.tissue_shares.items()}
     return measures | _geometry(scan)

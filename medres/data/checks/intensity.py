@@ -10,7 +10,6 @@ from medres.data.checks.about import about
 from medres.data.checks.content import Known, modality_of, read_scans
 from medres.data.checks.outliers import outliers
 from medres.data.findings import Finding
-from medres.data.statistics import ScanStatistics
 from medres.data.survey_memory import Remembered
 from medres.data.table import Scan, ScanTable
 
@@ -64,7 +63,7 @@ def _odd_levels(members: list[tuple[Scan, Remembered]]) -> dict[str, str]:
 
 
 def _odd_scales(members: list[tuple[Scan, Remembered]]) -> dict[str, str]:
-    widths = {scan.sample_id: value_range(entry.statistics) for scan, entry in members}
+    widths = {scan.sample_id: entry.statistics.value_range for scan, entry in members}
     logs = {sample_id: math.log(width) for sample_id, width in widths.items() if width > 0}
     far = outliers(logs, least=math.log(ODD_SCALE_RATIO))
     return {
@@ -75,9 +74,9 @@ def _odd_scales(members: list[tuple[Scan, Remembered]]) -> dict[str, str]:
 
 def _odd_medians(members: list[tuple[Scan, Remembered]]) -> dict[str, str]:
     medians = {
-        scan.sample_id: relative_median(entry.statistics)
+        scan.sample_id: entry.statistics.relative_level("50")
         for scan, entry in members
-        if value_range(entry.statistics) > 0
+        if entry.statistics.value_range > 0
     }
     far = outliers(medians, least=ODD_MEDIAN)
     return {
@@ -85,13 +84,3 @@ def _odd_medians(members: list[tuple[Scan, Remembered]]) -> dict[str, str]:
         f"{medians[sample_id] - distance:.0%}."
         for sample_id, distance in far.items()
     }
-
-
-def value_range(statistics: ScanStatistics) -> float:
-    """Return the range of a scan's values but for the darkest and the brightest 0.5 %."""
-    return statistics.percentiles["99.5"] - statistics.percentiles["0.5"]
-
-
-def relative_median(statistics: ScanStatistics) -> float:
-    """Return where in that range, which must not be 0, the median lies: 0 at its dark end, 1 at its bright end."""
-    return (statistics.percentiles["50"] - statistics.percentiles["0.5"]) / value_range(statistics)
