@@ -17,7 +17,7 @@ No sentence holds a path, a name or the value of a voxel: sizes, shares and rati
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from medres.data.checks.content import NEARLY_NOTHING, emptiness
@@ -123,13 +123,13 @@ def foreign_codes(deviations: Iterable[Deviation], fingerprint: Fingerprint) -> 
 
 
 def _deviations(scan: ScanStatistics, fingerprint: Fingerprint, plan: Plan) -> Iterator[Deviation]:
-    yield from _dimensions(scan, fingerprint)
-    yield from _empty(scan, fingerprint)
-    mismatch = match_modality(scan, fingerprint, plan)
-    if mismatch is not None:
-        yield Deviation(*mismatch)
+    # once it is certain that a scan is of another kind, its numbers say nothing more
+    for check in (_dimensions, _empty, _modality, _scale):
+        found = tuple(check(scan, fingerprint, plan))
+        yield from found
+        if any(deviation.certain for deviation in found):
+            return
     yield from _color(scan, fingerprint)
-    yield from _scale(scan, plan)
     yield from _spacing(scan, fingerprint)
     yield from _numbers(scan, fingerprint)
 
@@ -138,13 +138,13 @@ def _grid(scan: ScanStatistics, fingerprint: Fingerprint) -> Grid | None:
     return fingerprint.volumes if len(scan.spatial_shape) == 3 else fingerprint.images
 
 
-def _dimensions(scan: ScanStatistics, fingerprint: Fingerprint) -> Iterator[Deviation]:
+def _dimensions(scan: ScanStatistics, fingerprint: Fingerprint, _: Plan) -> Iterator[Deviation]:
     if _grid(scan, fingerprint) is None:
         kinds = ("an image", "volumes") if len(scan.spatial_shape) == 2 else ("a volume", "images")
         yield Deviation("mixed-dimensions", "It is {}; the training scans are {}.".format(*kinds), certain=True)
 
 
-def _empty(scan: ScanStatistics, fingerprint: Fingerprint) -> Iterator[Deviation]:
+def _empty(scan: ScanStatistics, fingerprint: Fingerprint, _: Plan) -> Iterator[Deviation]:
     empty, grid = emptiness(scan), _grid(scan, fingerprint)
     if empty is None:
         return
@@ -156,6 +156,12 @@ def _empty(scan: ScanStatistics, fingerprint: Fingerprint) -> Iterator[Deviation
         yield Deviation("nearly-empty", f"It is {shown} in more than 99.9 % of its voxels.", certain=True)
 
 
+def _modality(scan: ScanStatistics, fingerprint: Fingerprint, plan: Plan) -> Iterator[Deviation]:
+    mismatch = match_modality(scan, fingerprint, plan)
+    if mismatch is not None:
+        yield Deviation(*mismatch)
+
+
 def _color(scan: ScanStatistics, fingerprint: Fingerprint) -> Iterator[Deviation]:
     count, colored = fingerprint.num_scans, fingerprint.num_color
     if scan.color and colored < LEAST_USUAL * count:
@@ -165,7 +171,7 @@ def _color(scan: ScanStatistics, fingerprint: Fingerprint) -> Iterator[Deviation
         yield Deviation("mixed-color", f"It is grey; all {count} training scans are in true colour.")
 
 
-def _scale(scan: ScanStatistics, plan: Plan) -> Iterator[Deviation]:
+def _scale(scan: ScanStatistics, _: Fingerprint, plan: Plan) -> Iterator[Deviation]:
     """Yield that values lie beyond a scale that the plan takes for that of all scans, or fill next to nothing of it."""
     if plan.intensity.scheme != "scaled":
         return
@@ -190,17 +196,25 @@ def _spacing(scan: ScanStatistics, fingerprint: Fingerprint) -> Iterator[Deviati
 
 
 def _numbers(scan: ScanStatistics, fingerprint: Fingerprint) -> Iterator[Deviation]:
-    found = scan_measures(scan)
-    trained = _trained_spreads(scan, fingerprint)
-    compared = [(name, measure) for name, measure in _measures(scan, fingerprint) if name in found and name in trained]
-    beyond = {name: measure.beyond(found[name], trained[name]) for name, measure in compared}
-    levels = [beyond.get(f"percentiles.{level}", 0.0) for level in CT_LEVELS]
-    shifted = min(levels) > 1 or max(levels) < -1  # all of them the same way: another intercept, or another body
-    for name, measure in compared:
-        if abs(beyond[name]) > 1:
-            sure = shifted if measure.floor is None else abs(beyond[name]) > _FAR_BEYOND
-            certain = sure and fingerprint.num_scans >= LEAST_VALUES
-            yield Deviation(measure.code, _sentence(measure, found[name], trained[name]), certain)
+    """Yield the farthest number of each subject that is outside of what training covered."""
+    found, trained = scan_measures(scan), _trained_spreads(scan, fingerprint)
+    measures = {name: one for name, one in _measures(scan, fingerprint) if name in found and name in trained}
+    beyond = {name: measure.beyond(found[name], trained[name]) for name, measure in measures.items()}
+    sure = _certain_by_themselves(measures, beyond) if fingerprint.num_scans >= LEAST_VALUES else frozenset()
+    for code in dict.fromkeys(measure.code for measure in measures.values()):
+        outside = [name for name, measure in measures.items() if measure.code == code and abs(beyond[name]) > 1]
+        if outside:
+            farthest = max(outside, key=lambda name: abs(beyond[name]))
+            sentence = _sentence(measures[farthest], found[farthest], trained[farthest])
+            yield Deviation(code, sentence, certain=not sure.isdisjoint(outside))
+
+
+def _certain_by_themselves(measures: Mapping[str, _Measure], beyond: Mapping[str, float]) -> frozenset[str]:
+    """Return the lengths, ratios and shares that are very far outside; and the levels in HU if all moved one way."""
+    far = {name for name, one in measures.items() if one.floor is not None and abs(beyond[name]) > _FAR_BEYOND}
+    levels = [f"percentiles.{level}" for level in CT_LEVELS]
+    moved = [beyond.get(level, 0.0) for level in levels]  # another intercept, or another part of the body
+    return frozenset(far | set(levels if min(moved) > 1 or max(moved) < -1 else ()))
 
 
 def _sentence(measure: _Measure, value: float, trained: Spread) -> str:

@@ -70,7 +70,10 @@ def _by_values(scan: ScanStatistics, looks: frozenset[str], plan: Plan) -> Misma
         return None
     if plan.intensity.scheme == "hu_windows" and scan.header_modality == "CT":
         return Mismatch("not-hounsfield", "It is CT by its header, but its values are no Hounsfield units.", True)
-    certain = scan.modality == "CT" or plan.intensity.scheme == "hu_windows"
+    if plan.intensity.scheme == "hu_windows":
+        told = f"It {looks_like(scan)}, unless it is a CT whose values are no Hounsfield units; the model reads those."
+        return Mismatch("mixed-modality", told, True)
+    certain = scan.modality == "CT"
     return Mismatch("mixed-modality", f"It {looks_like(scan)}; the training scans look like {_named(looks)}.", certain)
 
 
