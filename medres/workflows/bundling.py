@@ -40,6 +40,7 @@ def write_run_bundle(
             arch=design.arch,
             weights_source=design.weights_source,
             weights_sha256=weights.sha256 if weights else "",
+            fingerprint=study.fingerprint,
         ),
     )
 

@@ -141,7 +141,7 @@ def _withheld(rows: Predictions) -> str:
 
 def _cells(rows: Predictions, index: int) -> list[str]:
     probabilities = [f"{value:.3f}" for value in rows.probabilities[index]]
-    return [rows.sample_ids[index], *probabilities, rows.decision[index] or "-", " ".join(rows.findings[index])]
+    return [rows.sample_ids[index], *probabilities, rows.decision[index] or "-", "\n".join(rows.findings[index])]
 
 
 def _failures(predictions: Predictions, out: Path) -> tuple[str]:
