@@ -21,7 +21,7 @@ def test_small_scans_are_looked_at_whole(shape, dtype):
 
 def test_of_large_scans_a_sample_tells_the_same():
     smooth = np.random.default_rng(0).normal(size=(1, 200, 200, 40)).cumsum(axis=1).astype(np.float32)
-    assert roughness(smooth, value_range=10.0) == pytest.approx(every_difference(smooth) / 10, rel=0.01)
+    assert roughness(smooth, value_range=10.0) == pytest.approx(every_difference(smooth) / 10, rel=0.02)
 
 
 def test_scale_and_turning_do_not_matter():
