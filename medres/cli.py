@@ -307,6 +307,9 @@ def predict(
     scans: Annotated[list[Path], typer.Argument(help="Files, folders or a table of scans.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="CSV to write (local: it names files).")],
     member: Annotated[int | None, typer.Option(help="Only this fold's model. Default: the ensemble.")] = None,
+    on_mismatch: Annotated[
+        str, typer.Option(help="Scans unlike those of training: warn, withhold the decision, or refuse.")
+    ] = "withhold",
     device: Device = None,
     tracking_uri: Uri = None,
     output: Output = None,
@@ -319,6 +322,8 @@ def predict(
     One row for each scan given, in the order given; a folder stands for its scans, a table for its rows. A command that
     was stopped goes on when it is given again.
 
+    A withheld decision is no error: exit code 0. With scans that cannot be read, or are refused, it is 1.
+
     Example: medres predict runs/ct-nodules new_scans/ -o predictions.csv
     """
 
@@ -327,7 +332,7 @@ def predict(
 
         outcome = workflows.run_predict(
             model, scans, out=out, member=member, device=device or "cpu", tracking_uri=tracking_uri,
-            output=output or Path("runs"), progress=_progress(quiet=quiet or json_),
+            output=output or Path("runs"), progress=_progress(quiet=quiet or json_), on_mismatch=on_mismatch,
         )  # fmt: skip
         return outcome.summary() if json_ else outcome.screen()
 

@@ -103,6 +103,10 @@ _CONTENT: Mapping[str, Kind] = {
     "spacing-outlier": Kind("warning", "Voxels are about as large as those of the other scans."),
     "size-outlier": Kind("warning", "A scan is about as large as the others."),
     "intensity-outlier": Kind("warning", "A scan's values are like those of the others."),
+    "texture-outlier": Kind("warning", "Neighbouring voxels of a scan differ about as much as those of the others."),
+    "coverage-outlier": Kind(
+        "warning", "A scan shows about as much of a body, of air and of each tissue as the others."
+    ),
     "not-hounsfield": Kind("warning", "The values of a CT are Hounsfield units."),
     "content-changed": Kind("error", "A scan's voxels are those that were recorded."),
     "not-recorded": Kind("info", "Every scan is in the manifest (--manifest)."),
@@ -142,8 +146,13 @@ _LEAKAGE: Mapping[str, Kind] = {
     "contradicting-labels": Kind("warning", "Scans with the same voxels have the same label."),
 }
 
+_PREDICTION: Mapping[str, Kind] = {
+    "training-scan": Kind("warning", "A scan that is predicted was not in the training data."),
+    "decision-withheld": Kind("warning", "A scan that is decided about is like those of the training data."),
+}
+
 #: All kinds, by code.
-KINDS: dict[str, Kind] = {**_READING, **_NOTES, **_CONTENT, **_LABELS, **_LEAKAGE}
+KINDS: dict[str, Kind] = {**_READING, **_NOTES, **_CONTENT, **_LABELS, **_LEAKAGE, **_PREDICTION}
 
 
 def kind_of(code: str) -> Kind:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from itertools import chain
@@ -30,9 +31,10 @@ class Predictions:
         fold: Which member predicted, or ``ensemble``.
         logits: Calibrated: softmax gives the probabilities, ``(N, K)``; NaN for scans that could not be read.
         probabilities: ``(N, K)``; NaN likewise.
-        decisions: Class index at the stored operating point, ``(N,)``; -1 likewise.
-        findings: What the user should know about each scan.
+        decisions: Class index at the stored operating point, ``(N,)``; -1 likewise, and where it is withheld.
+        findings: What the user should know about each scan, as ``code: sentence``.
         errors: Why a scan could not be predicted, or None.
+        withheld: Codes for which a scan has no decision (`medres.deployment.foreign`); empty where it has one.
     """
 
     sample_ids: tuple[str, ...]
@@ -45,6 +47,7 @@ class Predictions:
     decisions: npt.NDArray[np.int64]
     findings: tuple[tuple[str, ...], ...]
     errors: tuple[MedresError | None, ...]
+    withheld: tuple[tuple[str, ...], ...] = ()
 
     def __len__(self) -> int:
         return len(self.sample_ids)
@@ -66,6 +69,19 @@ class Predictions:
     def num_failed(self) -> int:
         """Number of scans that could not be predicted."""
         return sum(error is not None for error in self.errors)
+
+    @property
+    def num_withheld(self) -> int:
+        """Number of scans that have probabilities but no decision, since they are unlike the training scans."""
+        return len(self._withheld())
+
+    def withheld_for(self) -> dict[str, int]:
+        """Return how many decisions each code withheld; one scan may have several."""
+        return dict(Counter(code for codes in self._withheld() for code in codes))
+
+    def _withheld(self) -> list[tuple[str, ...]]:
+        rows = zip(self.withheld, self.errors, strict=True) if self.withheld else ()
+        return [codes for codes, error in rows if codes and error is None]
 
     def to_csv(self, path: Path) -> None:
         """Write one row a scan, numbers in full precision (local only: it names files)."""

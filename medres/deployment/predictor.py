@@ -7,7 +7,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -24,11 +24,11 @@ from medres.data.sample import read_sample
 from medres.data.sources import GivenScan
 from medres.deployment.asked import Asked, answered_in_order, as_asked
 from medres.deployment.bundle import Bundle, load_bundle
-from medres.deployment.checks import scan_findings
+from medres.deployment.foreign import OnMismatch, judge, parse_on_mismatch, withheld_finding
 from medres.deployment.manifest import MANIFEST
 from medres.deployment.members import LoadedMember
 from medres.deployment.predictions import Predictions, joined
-from medres.errors import BundleError, DataError, MedresError
+from medres.errors import BundleError, DataError, MedresError, UnreadableScanError
 from medres.finetuning.inference import compute_logits
 from medres.finetuning.machine import choose_device
 from medres.preprocessing.preprocessor import Preprocessor
@@ -57,6 +57,7 @@ class _Row:
     logits: npt.NDArray[np.float64] | None = None
     probabilities: npt.NDArray[np.float64] | None = None
     findings: tuple[str, ...] = ()
+    withheld: tuple[str, ...] = ()
     error: MedresError | None = None
 
 
@@ -69,10 +70,13 @@ class Predictor:
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
         batch_size: Scans at a time; None: 1 on a CPU, 8 elsewhere.
         verify: Prove on loading that the bundle is whole and still gives its recorded answers.
+        on_mismatch: What is done about a scan that is no input of this model (`medres.deployment.foreign`): ``warn``,
+            ``withhold`` its decision, or ``refuse`` it.
 
     Raises:
         BundleError: There is no bundle, it is damaged, or it has no such member.
         ConfigError: The device is not there.
+        UsageError: ``on_mismatch`` is none of the three.
     """
 
     @independent_of_host()
@@ -84,7 +88,9 @@ class Predictor:
         device: str = "cpu",
         batch_size: int | None = None,
         verify: bool = True,
+        on_mismatch: OnMismatch = "withhold",
     ) -> None:
+        self._on_mismatch = parse_on_mismatch(on_mismatch)
         self.device = choose_device(device)
         folds = None if member is None else [member]
         self.bundle = (
@@ -115,8 +121,9 @@ class Predictor:
 
     @property
     def identity(self) -> str:
-        """What its answers depend on besides the scan: bundle, member, device, batch size and version of medres."""
-        asked = [self.bundle.manifest.digest(), self._fold, self.device.type, self._batch_size, __version__]
+        """What its answers depend on beside the scan: bundle, member, policy, device, batch size and version."""
+        chosen = [self._fold, self._on_mismatch, self.device.type, self._batch_size]
+        asked = [self.bundle.manifest.digest(), *chosen, __version__]
         return digest_of(asked)
 
     @independent_of_host()
@@ -180,6 +187,16 @@ class Predictor:
             return partial(_refused, row.problem)
         return partial(read_sample, row.scan, rules=self.bundle.plan.reading)
 
+    def with_policy(self, on_mismatch: str) -> Predictor:
+        """Return a predictor of the same networks that treats scans unlike the training scans in another way.
+
+        Raises:
+            UsageError: There is no such policy.
+        """
+        other = copy.copy(self)
+        other._on_mismatch = parse_on_mismatch(on_mismatch)
+        return other
+
     @independent_of_host()
     def predict_images(self, images: Sequence[ScanImage]) -> Predictions:
         """Predict scans that are in memory; their names are their numbers, from 0."""
@@ -203,9 +220,11 @@ class Predictor:
         probabilities = _stacked([missing if row.probabilities is None else row.probabilities for row in rows], missing)
         return Predictions(
             sample_ids=names, files=files, given=given, classes=self.classes, fold=self._fold,
-            probabilities=probabilities, decisions=self._decide(probabilities),
+            probabilities=probabilities,
+            decisions=self._decide(probabilities, withheld=[bool(row.withheld) for row in rows]),
             logits=_stacked([missing if row.logits is None else row.logits for row in rows], missing),
             findings=tuple((*more, *row.findings) for more, row in zip(said, rows, strict=True)),
+            withheld=tuple(row.withheld for row in rows),
             errors=tuple(row.error for row in rows),
         )  # fmt: skip
 
@@ -216,12 +235,18 @@ class Predictor:
                 yield from self._answered(list(pool.map(self._prepared, part)))
 
     def _prepared(self, read: Read) -> _Row:
+        findings: tuple[str, ...] = ()
         try:
             image = read()
-            prepared, geometry = self._preprocessor.prepare(image)
+            verdict = judge(image, self.bundle, on_mismatch=self._on_mismatch)
+            findings = verdict.findings
+            if verdict.error is not None:
+                return _Row(error=verdict.error, findings=findings, withheld=verdict.withheld)
+            prepared, _ = self._preprocessor.prepare(image)
         except MedresError as error:
-            return _Row(error=error, findings=(str(error),))
-        return _Row(prepared=prepared, findings=scan_findings(image, geometry, self.bundle))
+            return _Row(error=error, findings=(_told(error), *findings))
+        findings = (*withheld_finding(verdict.withheld), *findings)
+        return _Row(prepared=prepared, findings=findings, withheld=verdict.withheld)
 
     def _answered(self, rows: Sequence[_Row]) -> list[_Row]:
         good = [row.prepared for row in rows if row.prepared is not None]
@@ -252,11 +277,11 @@ class Predictor:
             batch_size=self._batch_size, device=self.device, tta=self.bundle.manifest.tta,
         )  # fmt: skip
 
-    def _decide(self, probabilities: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+    def _decide(self, probabilities: npt.NDArray[np.float64], *, withheld: Sequence[bool]) -> npt.NDArray[np.int64]:
         manifest = self.bundle.manifest
         alone = self._fold != "ensemble"
         point = self._members[0].manifest.operating_point if alone else manifest.operating_point
-        answered = ~np.isnan(probabilities).any(axis=1)
+        answered = ~np.isnan(probabilities).any(axis=1) & ~np.array(withheld, dtype=bool)
         decisions = np.full(len(probabilities), -1, dtype=np.int64)
         decisions[answered] = point.decide(probabilities[answered])
         return decisions
@@ -295,8 +320,13 @@ def find_bundle(model: Path | str) -> Path:
 def _with_answer(row: _Row, logits: npt.NDArray[np.float64], probabilities: npt.NDArray[np.float64]) -> _Row:
     if not np.isfinite(probabilities).all():
         error = DataError("The networks give no finite answer to this scan.", fix="Look at the values of its voxels.")
-        return _Row(error=error, findings=(str(error),))
-    return _Row(logits=logits, probabilities=probabilities, findings=row.findings)
+        return _Row(error=error, findings=(str(error), *row.findings))
+    return replace(row, logits=logits, probabilities=probabilities)
+
+
+def _told(error: MedresError) -> str:
+    """Return an error as a finding, with the code of the catalogue where it has one."""
+    return f"{error.code}: {error}" if isinstance(error, UnreadableScanError) else str(error)
 
 
 def _stacked(rows: list[npt.NDArray[np.float64]], missing: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ from pathlib import Path
 from medres.data.sources import GivenScan
 from medres.deployment.answer_file import AnswerFile, alone_at
 from medres.deployment.answer_key import answer_key
+from medres.deployment.foreign import withholding_codes
 from medres.deployment.predictions import Predictions
 from medres.deployment.predictor import Predictor
 from medres.errors import InterruptedPredictionError, OutputError
@@ -48,6 +50,19 @@ class Answers:
         """Return the cells of one column."""
         position = list(self.columns).index(name)
         return [row[position] for row in self.rows]
+
+    @property
+    def num_withheld(self) -> int:
+        """Rows that have probabilities but no decision, since their scan is unlike the training scans."""
+        return len(self._withheld())
+
+    def withheld_for(self) -> dict[str, int]:
+        """Return how many decisions each code withheld; one scan may have several."""
+        return dict(Counter(code for findings in self._withheld() for code in withholding_codes(findings)))
+
+    def _withheld(self) -> list[str]:
+        cells = zip(*(self.column(name) for name in ("predicted", "decision", "findings")), strict=True)
+        return [findings for predicted, decision, findings in cells if predicted and not decision]
 
     def note_failures(self, part: Predictions) -> None:
         """Count the refused rows of a part, and keep the first of them for the message."""

@@ -42,6 +42,7 @@ def write_run_bundle(
             weights_source=design.weights_source,
             weights_sha256=weights.sha256 if weights else "",
             weights_notes=weights.notes if weights else (),
+            fingerprint=study.fingerprint,
         ),
     )
 

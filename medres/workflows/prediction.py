@@ -13,6 +13,7 @@ from rich.table import Table
 
 from medres.data.wording import counted
 from medres.deployment.asked import Asked
+from medres.deployment.foreign import OnMismatch, parse_on_mismatch
 from medres.deployment.predictions import Predictions
 from medres.deployment.predictor import Predictor
 from medres.errors import DataError
@@ -46,6 +47,8 @@ class PredictionOutcome:
             "written": str(self.path),
             "num_scans": len(self.answers.rows),
             "num_failed": self.answers.num_failed,
+            "num_withheld": self.answers.num_withheld,
+            "withheld_for": self.answers.withheld_for(),
             "num_taken_over": self.answers.num_taken_over,
             "predicted": {name: predicted[name] for name in self.classes},
             "decision": {name: decision[name] for name in self.classes},
@@ -62,7 +65,7 @@ class PredictionOutcome:
         more = f"... and {len(rows) - SHOWN} more\n" if len(rows) > SHOWN else ""
         taken = self.answers.num_taken_over
         over = f"{counted(taken, 'row')} taken over from the run before\n" if taken else ""
-        return Group(table, f"{more}{over}written to {self.path}")
+        return Group(table, f"{more}{_withheld(self.answers)}{over}written to {self.path}")
 
 
 def predict(model: str | Path, scans: Asked, **options: Any) -> Predictions:
@@ -74,7 +77,8 @@ def predict(model: str | Path, scans: Asked, **options: Any) -> Predictions:
     Args:
         model: A run, a bundle, or ``models:/NAME@alias``.
         scans: A file, a folder or a table, or several of them.
-        options: ``member``, ``device``, ``tracking_uri``, ``output``, ``progress``.
+        options: ``member``, ``device``, ``tracking_uri``, ``output``, ``progress``, ``on_mismatch`` (``warn``,
+            ``withhold`` or ``refuse``: what is done about scans unlike those of training).
 
     Returns:
         Predictions; a scan that does not exist or could not be read has an entry in ``errors`` and NaN probabilities.
@@ -99,17 +103,22 @@ def run_predict(
     tracking_uri: str | None,
     output: Path,
     progress: Progress,
+    on_mismatch: str = "withhold",
 ) -> PredictionOutcome:
     """Predict, write the CSV, and refuse with one message where no scan could be predicted.
 
     Rows are written as they come, to ``OUT.part``; the same command after one that was stopped goes on from there.
 
     Raises:
-        DataError: Scans could not be predicted; the others are in the file.
+        DataError: Scans could not be predicted, or were refused; the others are in the file.
         InterruptedPredictionError: By Ctrl-C or a signal; it says what is where.
+        UsageError: ``on_mismatch`` is none of the three.
     """
+    policy = parse_on_mismatch(on_mismatch)
     require_place(out, option="-o")
-    predictor = load_predictor(model, member=member, device=device, tracking_uri=tracking_uri, output=output)
+    predictor = load_predictor(
+        model, member=member, device=device, tracking_uri=tracking_uri, output=output, on_mismatch=policy
+    )
     answers = answer_to_file(predictor, predictor.asked(scans, progress=progress), out, progress=progress)
     if answers.num_failed:
         raise DataError(_failures(answers, out))
@@ -124,6 +133,7 @@ def load_predictor(
     device: str = "cpu",
     tracking_uri: str | None = None,
     output: Path = Path("runs"),
+    on_mismatch: OnMismatch = "withhold",
 ) -> Predictor:
     """Return the predictor of a run, a bundle or a registered model (``models:/...``, fetched first)."""
     if str(model).startswith(("models:/", "runs:/")):
@@ -133,7 +143,15 @@ def load_predictor(
 
         uri = resolve_tracking_uri(output, tracking_uri)
         model = fetch_model(str(model), tracking_uri=uri, cache=output / "cache" / "models")
-    return Predictor(model, member=member, device=device)
+    return Predictor(model, member=member, device=device, on_mismatch=on_mismatch)
+
+
+def _withheld(answers: Answers) -> str:
+    if not answers.num_withheld:
+        return ""
+    reasons = ", ".join(f"{code} {count}" for code, count in answers.withheld_for().items())
+    told = f"{answers.num_withheld} of {counted(len(answers.rows), 'decision')} withheld: {reasons}"
+    return f"{told} (unlike the training scans; --on-mismatch warn decides all the same)\n"
 
 
 def _cells(row: Mapping[str, str], classes: Sequence[str]) -> list[str]:

@@ -98,4 +98,4 @@ def test_what_the_reader_decided_is_told_in_the_words_of_the_catalogue(lesions: 
     image = read_sample(lesions.table.scans[-1], rules=lesions.plan.reading)
     noted = replace(image, notes=("uneven-slices: of Doe^John", "units: are mm", "uneven-slices: again", "Doe: x"))
     (findings,) = Predictor(lesions.bundle).predict_images([noted]).findings
-    assert findings == ("Warning uneven-slices: expected is that slices lie at one distance.",)
+    assert findings == ("uneven-slices: expected is that slices lie at one distance.",)

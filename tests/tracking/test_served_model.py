@@ -28,7 +28,7 @@ from medres.tracking.mlflow_api import mlflow
 from medres.tracking.registry import register_bundle
 from medres.tracking.sent_rows import RequestError
 from medres.tracking.served_inputs import BAD_PATH, FAILED, NEEDS_ONE, NO_PATHS, NOT_A_SCAN, NOT_BASE64, allowed_path
-from medres.tracking.served_model import DOES_NOT_FIT
+from medres.tracking.served_model import BAD_POLICY, DOES_NOT_FIT, UNLIKE
 from medres.tracking.store import experiment_id_of, open_client
 from tests.deployment.tiny import Tiny, make_tiny
 from tests.tracking.faults import free_port
@@ -135,7 +135,7 @@ def bad_rows(tiny: Tiny) -> list[tuple[Any, Any, str]]:
         (good[: len(good) // 2], None, NOT_A_SCAN),
         (b"\x1f\x8b" + os.urandom(100), None, NOT_A_SCAN),
         (b"PK\x03\x04" + os.urandom(100), None, NOT_A_SCAN),
-        (flat, None, DOES_NOT_FIT),
+        (flat, None, f"{DOES_NOT_FIT} mixed-dimensions: It is an image; the training scans are volumes."),
         (b"", None, NEEDS_ONE),
         (None, None, NEEDS_ONE),
         (good, "x", NEEDS_ONE),
@@ -175,6 +175,36 @@ def test_a_surprise_inside_is_not_told_to_the_client(
     assert list(answer["findings"]) == [NOT_A_SCAN]
     assert CANARY not in caplog.text
     assert "RuntimeError" in caplog.text
+
+
+def foreign_files(tiny: Tiny) -> list[bytes]:
+    """A black volume and one without its intercept, as large as the training scans."""
+    source = nibabel.load(tiny.table.scans[-1].path)
+    values = np.asarray(source.dataobj).astype(np.int16)
+    return [nibabel.Nifti1Image(made, source.affine).to_bytes() for made in (np.zeros_like(values), values + 1024)]
+
+
+def test_pyfunc_withholds_decisions_about_foreign_scans_unless_told_otherwise(tiny: Tiny, model: Any) -> None:
+    table = pd.DataFrame({"image": [*foreign_files(tiny), content_of(tiny)[-1]]})
+    answers = {
+        policy: model.predict(table, params={"on_mismatch": policy}) for policy in ("warn", "withhold", "refuse")
+    }
+    pd.testing.assert_frame_equal(model.predict(table), answers["withhold"])
+    assert list(answers["withhold"]["decision"].isna()) == [True, True, False]
+    assert "decision-withheld" in answers["withhold"]["findings"][0]
+    assert "constant: " in answers["withhold"]["findings"][0]
+    assert "mixed-modality: " in answers["withhold"]["findings"][1]
+    assert answers["withhold"]["prob_benign"].notna().all()
+    assert answers["warn"]["decision"].notna().all()
+    assert "constant: " in answers["warn"]["findings"][0]
+    assert list(answers["refuse"]["prob_benign"].isna()) == [True, True, False]
+    assert answers["refuse"]["findings"][0].startswith(UNLIKE)
+    assert "constant: " in answers["refuse"]["findings"][0]
+
+
+def test_a_policy_that_does_not_exist_is_told_in_the_rows(tiny: Tiny, model: Any) -> None:
+    answer = model.predict(pd.DataFrame({"image": content_of(tiny)[:1]}), params={"on_mismatch": CANARY})
+    assert list(answer["findings"]) == [BAD_POLICY]
 
 
 def test_a_request_without_rows_or_columns_gives_no_answer(model: Any) -> None:
@@ -336,6 +366,17 @@ def test_no_row_vanishes_from_a_request(app: Any, body: str, kind: str) -> None:
     answer = app.post("/invocations", content=body, headers={"content-type": kind})
     assert answer.status_code == (200 if "instances" in body else 400)
     assert "predictions" not in answer.json() or answer.json()["predictions"] == []
+
+
+def test_http_withholds_decisions_about_foreign_scans_unless_told_otherwise(tiny: Tiny, app: Any) -> None:
+    rows = [[encoded(content)] for content in foreign_files(tiny)]
+    body = {"dataframe_split": {"columns": ["image"], "data": rows}}
+    by_default = app.post("/invocations", json=body).json()["predictions"]
+    assert [row["decision"] for row in by_default] == [None, None]
+    assert all(row["findings"].startswith("decision-withheld: ") for row in by_default)
+    warned = app.post("/invocations", json={**body, "params": {"on_mismatch": "warn"}}).json()["predictions"]
+    assert None not in [row["decision"] for row in warned]
+    np.testing.assert_array_equal(probabilities(warned), probabilities(by_default))
 
 
 @pytest.mark.parametrize(

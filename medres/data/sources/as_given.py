@@ -54,7 +54,7 @@ class GivenScan:
     @property
     def said(self) -> tuple[str, ...]:
         """What was decided about it, as sentences."""
-        return (*self.notes, *(finding.value for finding in self.findings if finding.severity != "error"))
+        return (*self.notes, *(f"{one.code}: {one.value}" for one in self.findings if one.severity != "error"))
 
     @property
     def identity(self) -> Hashable:
