@@ -14,13 +14,13 @@ from medres.planning.plan import (
     Degrees,
     Deviations,
     Exponent,
-    GreyValue,
     LogGain,
     Neighbours,
     Relative,
     Shift,
     Side,
     SpacingMm,
+    VoxelValue,
     Windows,
     is_orientation,
     require_voxels,
@@ -126,7 +126,7 @@ class PlanOverrides(Document):
     crop: Literal["foreground", "none"] | None = None
     windows: Windows | None = None
     scheme: Literal["hu_windows", "robust_zscore", "scaled"] | None = None
-    scale_range: tuple[GreyValue, GreyValue] | None = None
+    scale_range: tuple[VoxelValue, VoxelValue] | None = None
     augmentation: Annotated[AugmentationWishes | None, pydantic.BeforeValidator(_parse_switch)] = None
     flip_axes: tuple[Annotated[WholeNumber, pydantic.Field(ge=0, le=2)], ...] | None = None
     batch_size: WholeNumber | None = pydantic.Field(default=None, ge=1, le=MAX_BATCH_SIZE)

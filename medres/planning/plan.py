@@ -41,6 +41,8 @@ SpacingMm = Annotated[Number, pydantic.Field(le=1000)]
 
 #: A grey value: fp32 ends at 3.4e38, and half of it must still be one.
 GreyValue = Annotated[Number, pydantic.Field(ge=-1e37, le=1e37)]
+#: Of a scan, in any unit: readers refuse values beyond 1e300.
+VoxelValue = Annotated[Number, pydantic.Field(ge=-1e301, le=1e301)]
 
 
 def require_voxels(shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -116,7 +118,7 @@ class Intensity(Document):
 
     scheme: IntensityScheme
     windows_hu: Windows = ()
-    scale_range: tuple[GreyValue, GreyValue] = (0.0, 1.0)
+    scale_range: tuple[VoxelValue, VoxelValue] = (0.0, 1.0)
     mean: tuple[GreyValue, ...] = (0.5,)
     std: tuple[GreyValue, ...] = (0.5,)
 
