@@ -10,6 +10,7 @@ from pathlib import Path
 
 from medres.config import FinetuneConfig
 from medres.data.exclusion import require_known_codes
+from medres.data.sources import require_data
 from medres.data.table import ScanTable
 from medres.errors import ModelError, UsageError
 from medres.finetuning.world import World
@@ -39,6 +40,7 @@ def check_places(config: FinetuneConfig, *, fold: int | None = None) -> None:
     if config.tracking or config.register_name:
         resolve_tracking_uri(config.output, config.tracking_uri)
     if World.from_environment().is_first:  # the run that the others find was made by it
+        require_data(config.data)
         _check_folders(config, fold)
     if config.plan is not None:
         Plan.read(config.plan)

@@ -39,10 +39,14 @@ def model(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 @pytest.fixture
-def app(model: Any) -> Any:
+def app(model: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     from fastapi.testclient import TestClient
     from mlflow.pyfunc import scoring_server
 
+    # models of other tests, in this process, may take larger requests: the largest limit counts
+    original = getattr(scoring_server.invocations, "limited", (scoring_server.invocations,))[0]
+    monkeypatch.setattr(scoring_server, "invocations", original)
+    served_limits.limit_requests(served(model)._limits.max_request_bytes)
     return TestClient(scoring_server.init(model))
 
 

@@ -14,7 +14,7 @@ is a finding of the table, so that one report shows all of it; only what makes t
 from __future__ import annotations
 
 from medres.data.sources.as_given import GivenScan, scans_as_given
-from medres.data.sources.loading import load_scans
+from medres.data.sources.loading import load_scans, require_data
 from medres.data.sources.unlabelled import list_scans
 
-__all__ = ["GivenScan", "list_scans", "load_scans", "scans_as_given"]
+__all__ = ["GivenScan", "list_scans", "load_scans", "require_data", "scans_as_given"]

@@ -91,9 +91,18 @@ def load_scans(
     return assemble(_draft(absolute(Path(data)), labels, options), options)
 
 
-def _draft(data: Path, labels: Path | None, options: Options) -> Draft:
+def require_data(data: Path) -> None:
+    """Refuse a path of scans that does not exist.
+
+    Raises:
+        DataError: Naming it.
+    """
     if not data.exists():
-        raise DataError(f"{data} does not exist.", fix="Check the path given to --data.")
+        raise DataError(f"{absolute(data)} does not exist.", fix="Check the path given to --data.")
+
+
+def _draft(data: Path, labels: Path | None, options: Options) -> Draft:
+    require_data(data)
     if data.is_dir():
         return _folder_draft(data, labels, options)
     if labels is not None:
