@@ -93,7 +93,7 @@ def _scan(name: str) -> Attack:
 
 
 def _predict(model: Path, scan: Path) -> str:
-    done = inside("predict", "--model", model, "--data", scan)
+    done = inside("predict", model, scan, "-o", model.parent / "predictions.csv")
     assert done.exit_code == 1, done.output
     return done.stderr
 

@@ -24,7 +24,7 @@ def mlflow_server(folder: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
     with (folder / "log").open("ab") as log:
         server = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True)
     try:
-        wait_for(port, seconds=120)
+        wait_for(port, seconds=240)
         yield server
     finally:
         kill_server(server)
