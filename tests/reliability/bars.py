@@ -310,9 +310,21 @@ BARS: tuple[Bar, ...] = (
         title="Shift: intensities of another site, twice the prevalence",
         bar="a finding at prediction that names the deviation; calibration-in-the-large is flagged",
         tests=(
-            *_of("deployment/test_foreign"),
+            *_of(
+                "reliability/test_site_shift",
+                "scans_of_another_site_have_a_finding",
+                "scans_of_the_own_site_have_none",
+                "brightness_of_pictures_is_recorded_as_not_seen",
+            ),
+            *_of(
+                "deployment/test_foreign",
+                "the_decision_is_withheld_and_the_probabilities_stay",
+                "scans_of_training_are_decided_about",
+            ),
+            *_of("workflows/test_prediction", "decisions_are_withheld_by_default_and_it_is_said_why"),
         ),
-        not_yet="prevalence shift (issue 17: it needs labels of the new site, which nothing in medres reads today)",
+        not_yet="prevalence shift (issue 17: it needs labels of the new site, which nothing in medres reads today); "
+        "8-bit pictures that are lighter or darker within what training had",
     ),
     Bar(
         number=20,

@@ -21,6 +21,9 @@ from tests.integration.conftest import write_cohort
 from tests.reliability.conftest import MountDisk, RecordProperty
 from tests.tracking.test_mirror import histories
 
+#: What fits on 8 MB with all its checkpoints.
+SMALL = ("--recipe", "linear-probe", "--folds", "2")
+
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
@@ -90,7 +93,7 @@ def test_a_disk_that_fills_up_in_the_middle_of_a_run(
     disk = mount_disk("size=8m")
     output = disk / "runs"
     with _filled_when(disk, output / "run" / there):
-        done = run_to_end(finetune_command(scans, output, "run"))
+        done = run_to_end(finetune_command(scans, output, "run", *SMALL))
         assert done.returncode == 1, done.stdout
         assert str(output / "run") in done.stderr
         needed = re.search(r"([\d,]+) bytes are needed", done.stderr)
