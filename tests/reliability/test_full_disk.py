@@ -43,14 +43,14 @@ def _fill(disk: Path, *, leave: int = 0) -> None:
 
 
 @contextmanager
-def _filled_when(disk: Path, there: Path) -> Iterator[None]:
-    """Fill the disk as soon as a file is there, and keep it full until the block ends."""
+def _filled_when(disk: Path, there: Path, *, leave: int = 0) -> Iterator[None]:
+    """Fill the disk but for some bytes as soon as a file is there, and keep it full until the block ends."""
     ended = threading.Event()
 
     def watch() -> None:
         while not ended.is_set():
             if there.exists():
-                _fill(disk)
+                _fill(disk, leave=leave)
             time.sleep(0.001)
 
     watcher = threading.Thread(target=watch)
@@ -85,14 +85,14 @@ def test_a_full_disk_where_scans_are_prepared(
 
 
 @pytest.mark.parametrize(
-    ("there", "file"), [("fold_0", "last.ckpt"), ("metrics.json", "report.html")], ids=["checkpoint", "report"]
+    ("there", "file"), [("identity.json", "last.ckpt"), ("metrics.json", "report.html")], ids=["checkpoint", "report"]
 )
 def test_a_disk_that_fills_up_in_the_middle_of_a_run(
     scans: Path, mount_disk: MountDisk, record_property: RecordProperty, there: str, file: str
 ) -> None:
     disk = mount_disk("size=8m")
     output = disk / "runs"
-    with _filled_when(disk, output / "run" / there):
+    with _filled_when(disk, output / "run" / there, leave=20_000):  # room for a line of the log
         done = run_to_end(finetune_command(scans, output, "run", *SMALL))
         assert done.returncode == 1, done.stdout
         assert str(output / "run") in done.stderr

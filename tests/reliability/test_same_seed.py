@@ -66,6 +66,6 @@ def test_another_number_of_threads_is_said_where_a_run_goes_on(tmp_path: Path, r
         command, capture_output=True, text=True, check=False, env=os.environ | {"OMP_NUM_THREADS": "2"}
     )
     assert done.returncode == 0, done.stderr
-    said = [line.strip() for line in (done.stdout + done.stderr).splitlines() if "threads" in line]
+    said = [line.strip() for line in done.stderr.splitlines() if "threads 1 -> 2" in line]
     assert said
     record_property("figure", f"resumed with 2 threads instead of 1: “{said[0]}”")
