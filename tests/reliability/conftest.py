@@ -11,8 +11,6 @@ from tests.tracking.conftest import sqlite_template
 
 __all__ = ["sqlite_template", "tiny"]
 
-#: pytest's own fixture; what is recorded as ``figure`` stands on the page.
-RecordProperty = Callable[[str, object], None]
 MountDisk = Callable[[str], Path]
 
 

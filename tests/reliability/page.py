@@ -72,7 +72,18 @@ class Verdict:
 
 def run_tests(node_ids: Sequence[str], junit_xml: Path) -> None:
     """Run tests in one pytest process, slow ones included; Ctrl-C is passed on and waited for."""
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-o", "junit_family=xunit1", f"--junitxml={junit_xml}", *node_ids]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-o",
+        "junit_family=xunit1",
+        f"--junitxml={junit_xml}",
+        *node_ids,
+    ]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}  # bits are promised on the same number of threads
     tests = subprocess.Popen(command, cwd=ROOT, env=environment)
     while True:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from medres.tracking.store import experiment_id_of, open_client
-from tests.reliability.conftest import RecordProperty
+from tests.figures import RecordProperty
 
 PROCESSES, ROUNDS = 8, 20
 #: One line in, one database opened and written to, one line out: the processes start a round at the same moment,

@@ -17,8 +17,9 @@ import pytest
 from medres.runs.folder import RunFolder
 from medres.tracking.record import load_record
 from tests.faults.killing import corrupt_files, finetune_command, resume_command, run_to_end
+from tests.figures import RecordProperty
 from tests.integration.conftest import write_cohort
-from tests.reliability.conftest import MountDisk, RecordProperty
+from tests.reliability.conftest import MountDisk
 from tests.tracking.test_mirror import histories
 
 #: What fits on 8 MB with all its checkpoints.

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from tests.reliability.conftest import RecordProperty
+from tests.figures import RecordProperty
 
 TRIES = 7
 

@@ -13,8 +13,8 @@ from medres.runs.events import read_events
 from medres.runs.folder import RunFolder
 from medres.tracking.record import load_record
 from tests.faults.killing import ENVIRONMENT, finetune_command, run_to_end
+from tests.figures import RecordProperty
 from tests.integration.conftest import write_cohort
-from tests.reliability.conftest import RecordProperty
 from tests.tracking.faults import free_port
 from tests.tracking.server import kill_server, mlflow_server
 from tests.tracking.test_mirror import histories

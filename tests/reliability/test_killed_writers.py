@@ -21,7 +21,7 @@ from medres.errors import TrainingError
 from medres.finetuning.checkpoints import Checkpoint
 from medres.preprocessing.packed import PackedCache
 from medres.runs.atomic import PART_PREFIX, sweep_parts
-from tests.reliability.conftest import RecordProperty
+from tests.figures import RecordProperty
 
 KILLS = 25
 ROWS = 4000

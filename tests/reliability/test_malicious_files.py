@@ -21,8 +21,8 @@ from medres.errors import MedresError
 from medres.finetuning.checkpoints import Checkpoint
 from medres.tracking.logged_model import save_model
 from tests.deployment.tiny import Tiny
+from tests.figures import RecordProperty
 from tests.integration.conftest import ARCH, inside
-from tests.reliability.conftest import RecordProperty
 
 Attack = Callable[[Path, Tiny, Any], str]
 

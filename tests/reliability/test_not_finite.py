@@ -14,10 +14,10 @@ import torch
 from medres.errors import TrainingError
 from medres.finetuning import engine, stage_loop
 from medres.finetuning.feed import Feed
+from tests.figures import RecordProperty
 from tests.finetuning.conftest import Cohort, cohort
 from tests.finetuning.test_trainer import train
 from tests.integration.conftest import ARCH, inside, write_cohort
-from tests.reliability.conftest import RecordProperty
 
 __all__ = ["cohort"]
 

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.faults.killing import finetune_command, run_to_end
+from tests.figures import RecordProperty
 from tests.integration.conftest import write_cohort
-from tests.reliability.conftest import MountDisk, RecordProperty
+from tests.reliability.conftest import MountDisk
 
 pytestmark = pytest.mark.slow
 

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from tests.faults.killing import ENVIRONMENT, finetune_command, kill_when, resume_command, run_to_end
+from tests.faults.killing import ENVIRONMENT, finetune_command, kill_when, resume_command
+from tests.figures import RecordProperty
 from tests.integration.conftest import write_cohort
-from tests.reliability.conftest import RecordProperty
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 

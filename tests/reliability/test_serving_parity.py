@@ -16,7 +16,7 @@ from medres.deployment.predictor import Predictor
 from medres.tracking.logged_model import save_model
 from medres.tracking.mlflow_api import mlflow
 from tests.deployment.tiny import Tiny
-from tests.reliability.conftest import RecordProperty
+from tests.figures import RecordProperty
 
 TRIES = 15
 

@@ -14,8 +14,8 @@ from medres.runs.folder import RunFolder
 from medres.tracking.record import load_record
 from medres.tracking.store import open_client
 from tests.faults.killing import ENVIRONMENT, finetune_command, outcome_of, resume_command, run_to_end
+from tests.figures import RecordProperty
 from tests.integration.conftest import write_cohort
-from tests.reliability.conftest import RecordProperty
 
 NOTICE_SECONDS = 30
 

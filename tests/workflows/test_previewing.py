@@ -120,17 +120,13 @@ def test_a_plan_is_followed_as_a_file_and_as_a_run(images: Path, tmp_path: Path)
         medres.preview(images, plan=images, **OPTIONS)
 
 
-def test_the_plan_of_a_run_brings_its_network(
-    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_plan_of_a_run_brings_its_network(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = medres.finetune(
         images, arch=ARCH, weights="none", recipe="linear-probe", folds=2, epochs=1, output=tmp_path, tracking=False
     )
     resolved: list[str] = []
     original = design.resolve_weights
-    monkeypatch.setattr(
-        design, "resolve_weights", lambda name, **more: resolved.append(name) or original(name, **more)
-    )
+    monkeypatch.setattr(design, "resolve_weights", lambda name, **more: resolved.append(name) or original(name, **more))
     for given in (run.path, run.path / "plan.yaml"):  # neither architecture nor weights are typed: nothing is fetched
         shown = medres.preview(images, plan=given, views=0, scans_per_class=1, device="cpu")
         assert (shown.arch, shown.plan) == (ARCH, run.plan)
