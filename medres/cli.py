@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -176,7 +177,7 @@ def finetune(
             return workflows.run_fold(settings, fold=fold, progress=progress)
         return workflows.run_finetune(settings, progress=progress)
 
-    _answer(lambda: _together(work, as_json=json_), debug=debug, as_json=json_)
+    _answer(lambda: _together(work, as_json=json_), debug=debug, as_json=json_, left=_KEPT)
 
 
 @app.command()
@@ -201,7 +202,7 @@ def collect(
             run, progress=_progress(quiet=quiet or json_), device=device, tracking=tracking, tracking_uri=tracking_uri
         )
 
-    _answer(lambda: _together(work, as_json=json_), debug=debug, as_json=json_)
+    _answer(lambda: _together(work, as_json=json_), debug=debug, as_json=json_, left=_KEPT)
 
 
 @app.command()
@@ -306,6 +307,9 @@ def predict(
     scans: Annotated[list[Path], typer.Argument(help="Files, folders or a table of scans.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="CSV to write (local: it names files).")],
     member: Annotated[int | None, typer.Option(help="Only this fold's model. Default: the ensemble.")] = None,
+    on_mismatch: Annotated[
+        str, typer.Option(help="Scans unlike those of training: warn, withhold the decision, or refuse.")
+    ] = "withhold",
     device: Device = None,
     tracking_uri: Uri = None,
     output: Output = None,
@@ -315,6 +319,11 @@ def predict(
 ) -> None:
     """Predict scans with a trained model, exactly as in its evaluation.
 
+    One row for each scan given, in the order given; a folder stands for its scans, a table for its rows. A command that
+    was stopped goes on when it is given again.
+
+    A withheld decision is no error: exit code 0. With scans that cannot be read, or are refused, it is 1.
+
     Example: medres predict runs/ct-nodules new_scans/ -o predictions.csv
     """
 
@@ -323,7 +332,7 @@ def predict(
 
         outcome = workflows.run_predict(
             model, scans, out=out, member=member, device=device or "cpu", tracking_uri=tracking_uri,
-            output=output or Path("runs"), progress=_progress(quiet=quiet or json_),
+            output=output or Path("runs"), progress=_progress(quiet=quiet or json_), on_mismatch=on_mismatch,
         )  # fmt: skip
         return outcome.summary() if json_ else outcome.screen()
 
@@ -506,6 +515,7 @@ def _main(
         raise typer.Exit
 
 
+_KEPT = "What was finished is in the run folder."
 _SHARED = frozenset({"config", "assignments", "resume", "fold", "json_", "quiet", "debug"})
 
 
@@ -533,21 +543,19 @@ def _progress(*, quiet: bool) -> Any:
     return TerminalProgress(quiet=quiet)
 
 
-def _answer(work: Callable[[], Any], *, debug: bool, as_json: bool) -> None:
-    """Print what the work returns; a refusal becomes one message and an exit code, never a traceback."""
+def _answer(work: Callable[[], Any], *, debug: bool, as_json: bool, left: str = "") -> None:
+    """Print what the work returns; a refusal becomes one message and an exit code, never a traceback.
+
+    ``left`` says where the work of an interrupted command is, for those that leave some.
+    """
     try:
         answer = work()
     except MedresError as error:
         _fail(str(error), code=error.exit_code, debug=debug)
     except KeyboardInterrupt:
-        _fail("Interrupted. What was finished is in the run folder.", code=130, debug=debug)
+        _fail(f"Interrupted. {left}".strip(), code=130, debug=debug)
     except Exception as error:
-        _fail(
-            f"medres met something it did not expect: {type(error).__name__}: {error}. "
-            f"{_again(error)} with --debug, and report the traceback.",
-            code=1,
-            debug=debug,
-        )
+        _fail(_about(error), code=1, debug=debug)
     else:
         if answer is not None:  # as beside the first of several processes
             _print(answer.shown if isinstance(answer, _Answer) else answer, as_json=as_json)
@@ -559,6 +567,15 @@ def _again(error: Exception) -> str:
     """Return how the same is met again; a run that was begun would refuse the command that began it."""
     notes = getattr(error, "__notes__", [])
     return f"Go on with: {notes[-1]}" if notes else "Run it again"
+
+
+def _about(error: Exception) -> str:
+    if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:  # of any argument that is a path
+        return f"No file system takes so long a name: {str(error.filename)[:60]}... Check the path."
+    return (
+        f"medres met something it did not expect: {type(error).__name__}: {error}. "
+        f"{_again(error)} with --debug, and report the traceback."
+    )
 
 
 def _print(answer: Any, *, as_json: bool) -> None:

@@ -9,16 +9,23 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
 import pydantic
-import yaml
 
-from medres.data.readers.rules import ReadingRules
+from medres.data.readers.rules import MAX_VOLUME, ReadingRules
 from medres.errors import ConfigError
 from medres.finetuning.optimisation import Optimisation
 from medres.finetuning.recipes import RecipeName, check_stages, is_recipe_file, read_recipe
-from medres.finetuning.stages import Stage
+from medres.finetuning.stages import MAX_EPOCHS, Stage
 from medres.models.typed_path import existing_path
 from medres.planning.overrides import PlanOverrides
-from medres.runs.documents import Document, read_yaml
+from medres.planning.plan import MAX_BATCH_SIZE
+from medres.runs.documents import Document, WholeNumber, read_yaml
+from medres.runs.plain_data import PlainDataError, parse_yaml, shortened
+
+#: No key of a configuration lies deeper: `planning.augmentation.noise`.
+_SECTIONS = 2
+
+#: Of one part of a path.
+_NAME_BYTES = 255
 
 
 def _words(value: Any) -> Any:
@@ -35,8 +42,8 @@ def _edges(value: Any) -> Any:
         try:
             value = [float(part) for part in value.replace("x", ",").split(",")]
         except ValueError:
-            raise ValueError(f"must be millimetres, such as 40 or 40,40,60; got {value!r}") from None
-    numbers = [value] if isinstance(value, (int, float)) else value
+            raise ValueError(f"must be millimetres, such as 40 or 40,40,60; got {shortened(value)!r}") from None
+    numbers = [value] if isinstance(value, (int, float)) and not isinstance(value, bool) else value
     if numbers is None:
         return None
     if not isinstance(numbers, (list, tuple)) or len(numbers) not in (1, 3) or not all(map(_is_edge, numbers)):
@@ -56,7 +63,7 @@ def _recipe(value: Any) -> Any:
 
 
 def _is_edge(value: Any) -> bool:
-    return isinstance(value, (int, float)) and 1 <= value <= 1000
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 1 <= value <= 1000
 
 
 class DataConfig(Document):
@@ -96,12 +103,20 @@ class DataConfig(Document):
     series: str | None = None
     sequences: Annotated[tuple[str, ...], pydantic.BeforeValidator(_words)] = ()
     mask_column: str | None = None
-    volume: int | None = pydantic.Field(default=None, ge=0)
+    volume: WholeNumber | None = pydantic.Field(default=None, ge=0, le=MAX_VOLUME)
     gantry_tilt: Literal["correct", "refuse"] = "correct"
     uneven_slices: Literal["resample", "refuse"] = "resample"
     roi_size_mm: Annotated[tuple[float, float, float] | None, pydantic.BeforeValidator(_edges)] = None
     near_duplicates: Literal["group", "ignore"] = "group"
     exclude_findings: Annotated[tuple[str, ...], pydantic.BeforeValidator(_words)] = ()
+
+    @pydantic.model_validator(mode="after")
+    def _names_can_be(self) -> Self:
+        for key, value in self:
+            if isinstance(value, Path) and any(len(part.encode(errors="ignore")) > _NAME_BYTES for part in value.parts):
+                given = shortened(str(value))
+                raise ValueError(f"{key}: no file system takes a name of more than {_NAME_BYTES} bytes; got {given!r}")
+        return self
 
     def reading_rules(self) -> ReadingRules:
         """Return how files become scans, as far as it was asked for."""
@@ -161,10 +176,10 @@ class FinetuneConfig(DataConfig):
     weights_dir: Path | None = None
     recipe: Annotated[RecipeName | tuple[Stage, ...], pydantic.BeforeValidator(_recipe)] = "auto"
     dims: Literal["auto", "2", "2.5", "3"] = "auto"
-    folds: int | None = pydantic.Field(default=None, ge=1, le=100)
-    seed: int = pydantic.Field(default=0, ge=0, lt=2**32)
-    epochs: int | None = pydantic.Field(default=None, ge=0)
-    batch_size: int | None = pydantic.Field(default=None, ge=1)
+    folds: WholeNumber | None = pydantic.Field(default=None, ge=1, le=100)
+    seed: WholeNumber = pydantic.Field(default=0, ge=0, lt=2**32)
+    epochs: WholeNumber | None = pydantic.Field(default=None, ge=0, le=MAX_EPOCHS)
+    batch_size: WholeNumber | None = pydantic.Field(default=None, ge=1, le=MAX_BATCH_SIZE)
     device: str = "auto"
     output: Path = Path("runs")
     name: str | None = None
@@ -229,8 +244,8 @@ class PreviewConfig(FinetuneConfig):
     """
 
     arch: str = "resnet18"
-    scans_per_class: int = pydantic.Field(default=3, ge=1, le=50)
-    views: int = pydantic.Field(default=4, ge=0, le=50)
+    scans_per_class: WholeNumber = pydantic.Field(default=3, ge=1, le=50)
+    views: WholeNumber = pydantic.Field(default=4, ge=0, le=50)
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, str | int | float | bool]:
@@ -253,12 +268,23 @@ def _assign(values: dict[str, Any], assignment: str) -> None:
     path, separator, text = assignment.partition("=")
     if not separator or not path.strip():
         raise ConfigError(
-            f"--set {assignment!r} is not an assignment.", fix="Write --set key=value or --set section.key=value."
+            f"--set {shortened(assignment)!r} is not an assignment.",
+            fix="Write --set key=value or --set section.key=value.",
         )
     *sections, key = path.strip().split(".")
+    if len(sections) > _SECTIONS:
+        raise ConfigError(
+            f"--set {shortened(path)!r} names sections in sections.", fix="Write --set section.key=value."
+        )
     target = values
     for section in sections:
         inner = target.get(section, {})
         target[section] = inner.to_mapping() if isinstance(inner, Document) else _mapping(inner, source=section)
         target = target[section]
-    target[key] = yaml.safe_load(text)
+    try:
+        target[key] = parse_yaml(text)
+    except PlainDataError as error:
+        raise ConfigError(
+            f"--set {shortened(path)}: {shortened(text)!r} is no value: {error}.",
+            fix="Write a number, a text, or a list such as [1, 2].",
+        ) from None

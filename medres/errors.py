@@ -6,13 +6,15 @@
     ├── UsageError              exit code 2: options that contradict each other
     ├── ConfigError             a key, a value or a document (config.yaml, plan.yaml) that is not valid
     ├── DataError               scans, labels, splits
-    │   └── UnreadableScanError one file that cannot be read as a scan
+    │   ├── UnreadableScanError one file that cannot be read as a scan
+    │   └── NoLabelsError       scans of which nothing says a label
     ├── PlanError               a plan that does not fit its data or its network
     ├── ModelError              unknown or unsuitable architectures
     │   └── WeightsError        pretrained weights that are missing, unsafe or do not fit
     ├── TrainingError           a loss that is not finite, a stage that cannot run
     │   └── StoppedError        training that goes on once its reason is mended
     ├── OutputError             a folder that cannot be written, a disk that is full, a run that is in the way
+    ├── StoppedError            work that was stopped half-way by a person or the system, and what is left of it
     ├── BundleError             a bundle that is damaged or fails its golden case
     └── TrackingError           an MLflow store or registry that does not answer
 """
@@ -77,6 +79,10 @@ class UnreadableScanError(DataError):
         self.code = code
 
 
+class NoLabelsError(DataError):
+    """Scans without labels: nothing is wrong with them, they cannot be trained on yet."""
+
+
 class PlanError(MedresError):
     """A plan that does not fit its data or its network."""
 
@@ -99,6 +105,20 @@ class StoppedError(TrainingError):
 
 class OutputError(MedresError):
     """Output that cannot be written."""
+
+
+class InterruptedPredictionError(MedresError):
+    """Prediction that was stopped half-way.
+
+    Args:
+        problem: How far it came, and where that is.
+        fix: How to go on.
+        exit_code: Of the process: 130 after Ctrl-C, 143 after SIGTERM.
+    """
+
+    def __init__(self, problem: str, *, fix: str = "", exit_code: int) -> None:
+        super().__init__(problem, fix=fix)
+        self.exit_code = exit_code
 
 
 class BundleError(MedresError):

@@ -103,6 +103,10 @@ _CONTENT: Mapping[str, Kind] = {
     "spacing-outlier": Kind("warning", "Voxels are about as large as those of the other scans."),
     "size-outlier": Kind("warning", "A scan is about as large as the others."),
     "intensity-outlier": Kind("warning", "A scan's values are like those of the others."),
+    "texture-outlier": Kind("warning", "Neighbouring voxels of a scan differ about as much as those of the others."),
+    "coverage-outlier": Kind(
+        "warning", "A scan shows about as much of a body, of air and of each tissue as the others."
+    ),
     "not-hounsfield": Kind("warning", "The values of a CT are Hounsfield units."),
     "content-changed": Kind("error", "A scan's voxels are those that were recorded."),
     "not-recorded": Kind("info", "Every scan is in the manifest (--manifest)."),
@@ -112,18 +116,24 @@ _CONTENT: Mapping[str, Kind] = {
 _LABELS: Mapping[str, Kind] = {
     "label-missing": Kind("error", "Every scan has a label."),
     "label-conflict": Kind("error", "A scan has one label."),
-    "label-lookalike": Kind("error", "Labels differ by more than case and blanks."),
+    "label-lookalike": Kind("error", "Labels differ by more than case, blanks and characters that cannot be seen."),
+    "label-placeholder": Kind("warning", "A label is a class, no word for a missing value."),
     "participant-without-scan": Kind("warning", "Every participant of a BIDS data set has a scan."),
     "file-not-listed": Kind("warning", "Every scan file is listed in the table of labels."),
+    "mask-among-scans": Kind("warning", "Every file among the scans is a scan, not the mask of one."),
     "file-repeated": Kind("warning", "A file is listed once."),
     "rows-contradict": Kind("error", "Rows about one scan name one patient and one split."),
     "patient-missing": Kind("error", "Every scan has a patient id, or none has."),
     "patient-two-labels": Kind("info", "A patient has one label (two are legal: lesions, follow-ups)."),
-    "id-lookalike": Kind("warning", "Patient ids differ by more than leading zeros, case and blanks."),
+    "patient-placeholder": Kind("error", "A patient id is that of one person, no word for a missing value."),
+    "id-lookalike": Kind("error", "Patient ids differ by more than leading zeros, case, blanks and the like."),
+    "unit-lookalike": Kind("error", "Ids of units differ by more than leading zeros, case, blanks and the like."),
+    "unit-placeholder": Kind("error", "The id of a unit is no word for a missing value."),
     "patient-mismatch": Kind("warning", "The table and the DICOM header name the same patient."),
     "patient-shared": Kind("warning", "Patient ids in DICOM headers tell patients apart."),
     "id-rounded": Kind("error", "Patient ids have all their digits."),
     "name-not-text": Kind("error", "Names of files and folders are text (UTF-8)."),
+    "few-patients": Kind("warning", "The data can be divided as medres finetune does by default."),
     "too-few-patients": Kind("error", "The data can be divided into folds."),
 }
 
@@ -136,8 +146,13 @@ _LEAKAGE: Mapping[str, Kind] = {
     "contradicting-labels": Kind("warning", "Scans with the same voxels have the same label."),
 }
 
+_PREDICTION: Mapping[str, Kind] = {
+    "training-scan": Kind("warning", "A scan that is predicted was not in the training data."),
+    "decision-withheld": Kind("warning", "A scan that is decided about is like those of the training data."),
+}
+
 #: All kinds, by code.
-KINDS: dict[str, Kind] = {**_READING, **_NOTES, **_CONTENT, **_LABELS, **_LEAKAGE}
+KINDS: dict[str, Kind] = {**_READING, **_NOTES, **_CONTENT, **_LABELS, **_LEAKAGE, **_PREDICTION}
 
 
 def kind_of(code: str) -> Kind:

@@ -14,6 +14,8 @@ from medres.errors import DataError, UsageError
 
 # Of these groups the first scan is the one to keep (what is scored comes first); the others are left out.
 _COPIES = frozenset({"identical-scans", "near-duplicates"})
+# Whose labels are no classes: a class of such scans alone goes with them.
+_NO_CLASSES = ("label-placeholder", "label-lookalike")
 # Of these groups the scans on the side of the first one are kept.
 _ACROSS_SPLITS = frozenset({"patient-across-splits", "identical-across-splits", "near-duplicates-across-splits"})
 
@@ -60,8 +62,10 @@ def excluded_scans(table: ScanTable, findings: Iterable[Finding], codes: Sequenc
 def without_excluded(table: ScanTable, excluded: Mapping[str, Sequence[str]]) -> ScanTable:
     """Return the table without these scans, with its classes and the findings about the others.
 
+    A class whose scans are all left out because its label is none (a word for a missing value) goes with them.
+
     Raises:
-        DataError: No scan is left, or none of a class.
+        DataError: No scan is left, or none of a class, or fewer than two classes.
     """
     gone = {name for names in excluded.values() for name in names}
     left = tuple(scan for scan in table if scan.sample_id not in gone)
@@ -69,12 +73,14 @@ def without_excluded(table: ScanTable, excluded: Mapping[str, Sequence[str]]) ->
     if not left:
         raise DataError(f"--exclude-findings {codes} leaves no scan.", fix="Mend the scans instead.")
     labels = {scan.label for scan in left}
-    lost = [label for label in table.classes if label not in labels]
+    none = {name for code in _NO_CLASSES for name in excluded.get(code, ())}
+    meant = {scan.label for scan in table if scan.sample_id not in none}
+    lost = [label for label in table.classes if label not in labels and (label in meant or len(meant) < 2)]
     if lost:
         names = " and ".join(repr(label) for label in lost)
         raise DataError(f"--exclude-findings {codes} leaves no scan of class {names}.", fix="Mend the scans instead.")
     findings = tuple(finding for finding in table.findings if finding.sample_id not in gone)
-    return replace(table, scans=left, findings=findings)
+    return replace(table, scans=left, findings=findings, classes=tuple(c for c in table.classes if c in labels))
 
 
 def without_known(table: ScanTable, codes: Sequence[str]) -> ScanTable:

@@ -1,13 +1,12 @@
 """The leakage audit: what would let a score be read from scans that were learnt from.
 
 Patients on two sides of the given splits, copies (the same voxels, or nearly the same picture) under other names,
-labels that contradict each other, and ids that may be one patient. Each function yields findings; none raises.
+labels that contradict each other, and ids that may be one patient (`identifiers`). Each function yields findings; none
+raises.
 """
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -15,10 +14,11 @@ from typing import TYPE_CHECKING
 
 from medres.data.catalogue import Severity, kind_of
 from medres.data.findings import Finding
+from medres.data.identifiers import identifier_findings
 from medres.data.table import Scan, ScanTable
 from medres.data.wording import counted, first_of
 
-if TYPE_CHECKING:  # it needs SciPy; who needs `lookalike_key` only does not wait for that
+if TYPE_CHECKING:
     from medres.data.near_duplicates import NearGroup
 
 Group = Sequence[Scan]
@@ -26,8 +26,6 @@ Group = Sequence[Scan]
 # What is scored comes first: of a group of copies it is the one to keep.
 _SPLIT_ORDER = {"test": 0, "val": 1, "train": 2, None: 3}
 _MAX_NAMED = 10
-# Excel shows 123456789012 as 1,23457E+11 and saves what it shows
-_ROUNDED = re.compile(r"\d([.,]\d+)?E\+\d{2,}")
 
 
 def leakage_findings(table: ScanTable, *, near: Iterable[NearGroup] = ()) -> Iterator[Finding]:
@@ -49,21 +47,7 @@ def leakage_findings(table: ScanTable, *, near: Iterable[NearGroup] = ()) -> Ite
     yield from _identical(table)
     yield from _near(table, {group.members: group for group in near})
     yield from _two_labels(table)
-    yield from _lookalike_ids(table)
-    yield from _rounded_ids(table)
-
-
-def lookalike_key(patient_id: str) -> str:
-    """Return what ids have in common that differ by blanks, case, leading zeros or the width of characters only.
-
-    Example:
-        >>> {lookalike_key(text) for text in ("P01", "p1", " P001 ")}
-        {'p1'}
-        >>> lookalike_key("100") == lookalike_key("10")
-        False
-    """
-    text = unicodedata.normalize("NFKC", patient_id).casefold()
-    return re.sub(r"(?<!\d)0+(?=\d)", "", " ".join(text.split()))
+    yield from identifier_findings(table)
 
 
 def _patients_across_splits(table: ScanTable) -> Iterator[Finding]:
@@ -150,34 +134,6 @@ def _two_labels(table: ScanTable) -> Iterator[Finding]:
             "Legal where lesions or visits are labelled; a mistake where patients are.",
             whole=True,
         )
-
-
-def _lookalike_ids(table: ScanTable) -> Iterator[Finding]:
-    if not table.patients_given or any(finding.code == "id-lookalike" for finding in table.findings):
-        return
-    for scans in _grouped(table, lambda scan: lookalike_key(scan.patient_id)).values():
-        ids = sorted({scan.patient_id for scan in scans})
-        if len(ids) > 1:
-            yield _about(
-                "id-lookalike",
-                scans,
-                f"Patients {' and '.join(map(repr, ids))} are taken as different patients.",
-                "If they are one patient (a spreadsheet drops leading zeros), give them one id.",
-            )
-
-
-def _rounded_ids(table: ScanTable) -> Iterator[Finding]:
-    if not table.patients_given:
-        return
-    for patient, scans in _grouped(table, lambda scan: scan.patient_id).items():
-        if _ROUNDED.fullmatch(patient):
-            yield _about(
-                "id-rounded",
-                scans,
-                f"Patient {patient!r} of {counted(len(scans), 'scan')} is a long number that a spreadsheet rounded; it "
-                "may be several patients.",
-                "Export the ids as text, or name another column with --patient-column.",
-            )
 
 
 def _about(

@@ -32,8 +32,12 @@ from medres.data.phantom_anatomy import (
 from medres.errors import UsageError
 from medres.runs.atomic import atomic_write
 from medres.runs.csv_files import write_csv
+from medres.runs.plain_data import shortened
 
 PhantomModality = Literal["CT", "MR"]
+
+#: More are a mistake in the number: a terabyte of scans, a volume of 4 GiB.
+MAX_SCANS, MAX_SIZE, MAX_SIGNAL = 1_000_000, 1024, 1000
 
 #: Field of view in mm: left-right and front-back, head-feet.
 _FIELD_OF_VIEW = {"CT": (380.0, 330.0), "MR": (220.0, 220.0)}
@@ -126,7 +130,9 @@ def write_phantoms(
         UsageError: An argument is out of range.
         OutputError: The folder cannot be written.
     """
-    patients = math.ceil(num_scans / max(1, scans_per_patient))
+    patients = -(-num_scans // max(1, scans_per_patient))
+    _check_range("num_scans", num_scans, 1, MAX_SCANS)
+    _check_range("seed", seed, 0, 2**32 - 1)
     _check(num_classes=num_classes, patients=patients, size=size, signal=signal, scans_per_patient=scans_per_patient)
     cases = _draw_cases(num_scans, patients, num_classes, scans_per_patient=scans_per_patient, seed=seed)
     suffix = ".png" if spatial_dims == 2 else ".nii.gz"
@@ -182,19 +188,32 @@ def class_names(num_classes: int) -> tuple[str, ...]:
 
 def _check(*, num_classes: int, patients: int, size: int, signal: float, scans_per_patient: int) -> None:
     rules = (
-        (num_classes >= 2, f"num_classes is {num_classes}", "Ask for at least 2 classes."),
+        (num_classes >= 2, f"num_classes is {shortened(num_classes)}", "Ask for at least 2 classes."),
         (scans_per_patient >= 1, f"scans_per_patient is {scans_per_patient}", "Ask for at least 1."),
         (
             patients >= num_classes,
-            f"there are {patients} patients for {num_classes} classes",
+            f"there are {patients} patients for {shortened(num_classes)} classes",
             "Ask for more scans: each class needs a patient.",
         ),
-        (size >= 16, f"size is {size}", "Ask for at least 16 voxels along each axis: a smaller body shows no lesion."),
+        (
+            size >= 16,
+            f"size is {shortened(size)}",
+            "Ask for at least 16 voxels along each axis: a smaller body shows no lesion.",
+        ),
         (0 <= signal < math.inf, f"signal is {signal}", "Give 0 (no difference), 1 (plain) or a number between."),
     )
     for holds, problem, fix in rules:
         if not holds:
             raise UsageError(f"Phantoms cannot be made: {problem}.", fix=fix)
+    _check_range("size", size, 16, MAX_SIZE)
+    _check_range("signal", signal, 0, MAX_SIGNAL)
+
+
+def _check_range(name: str, value: float, least: float, most: float) -> None:
+    if not least <= value <= most:
+        raise UsageError(
+            f"Phantoms cannot be made: {name} is {shortened(value)}.", fix=f"It may be from {least:,} to {most:,}."
+        )
 
 
 def _draw_spacing(rng: np.random.Generator, modality: PhantomModality, size: int) -> tuple[float, float, float]:

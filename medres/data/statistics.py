@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import pydantic
 
-from medres.data.foreground import foreground_box, foreground_mask, sampling_steps
+from medres.data.foreground import BODY_FROM_HU, foreground_box, foreground_mask, sampling_steps
 from medres.data.image import ScanImage
+from medres.data.texture import colorfulness, roughness
 from medres.data.wording import range_text
 from medres.runs.documents import Document
 
@@ -34,6 +35,9 @@ _LEAST_TISSUE = 0.005
 _MOSTLY = 0.4
 _EIGHT_BIT_RANGE = 255.0
 _EIGHT_BIT_LEVELS = 256
+
+#: The materials of a CT that `ScanStatistics.tissue_shares` counts: above which value (HU) each one begins.
+TISSUES_FROM_HU = {"air": -np.inf, "lung": _AIR_HU, "soft_tissue": BODY_FROM_HU, "bone": _SOFT_TISSUE_HU[1]}
 
 # Without the intercept of -1024 air is 0 and tissue 1000. A region inside an organ has nothing below zero either, but
 # then 95 % of it are no bone.
@@ -90,6 +94,9 @@ class ScanStatistics(Document):
         channel_names: Names of the sequences that are the channels; empty for one image.
         header_modality: What the header says, or None where the format does not say.
         region: Which part of the whole scan this is, (start, stop) along each axis; None for a whole scan.
+        tissue_shares: Of a CT in HU: share of the voxels that are air, lung, soft tissue (fat included) and bone.
+        roughness: Mean difference between neighbouring voxels, as a share of the range of the values.
+        colorfulness: Of a picture in true colour: how far its colours lie apart; else 0.
     """
 
     spatial_shape: tuple[int, ...]
@@ -109,6 +116,18 @@ class ScanStatistics(Document):
     channel_names: tuple[str, ...] = ()
     header_modality: str | None = None
     region: tuple[tuple[int, int], ...] | None = None
+    tissue_shares: dict[str, float] = pydantic.Field(default_factory=dict)
+    roughness: float = 0.0
+    colorfulness: float = 0.0
+
+    @property
+    def value_range(self) -> float:
+        """Range of the values but for the darkest and the brightest 0.5 %."""
+        return self.percentiles["99.5"] - self.percentiles["0.5"]
+
+    def relative_level(self, percentile: str) -> float:
+        """Return where in that range, which must not be 0, a percentile lies: from 0 (dark) to 1 (bright)."""
+        return (self.percentiles[percentile] - self.percentiles["0.5"]) / self.value_range
 
 
 def scan_statistics(image: ScanImage) -> ScanStatistics:
@@ -125,6 +144,7 @@ def scan_statistics(image: ScanImage) -> ScanStatistics:
     values = sampled.astype(np.float64).ravel()
     modality, evidence = _modality(sampled, image) if image.looks_like is None else image.looks_like
     mask = foreground_mask(sampled, modality=modality, color=image.color)
+    percentiles = _percentiles(values)
     return ScanStatistics(
         spatial_shape=image.spatial_shape,
         spacing_mm=image.spacing_mm,
@@ -133,7 +153,7 @@ def scan_statistics(image: ScanImage) -> ScanStatistics:
         num_channels=image.voxels.shape[0],
         minimum=float(image.voxels.min()),
         maximum=float(image.voxels.max()),
-        percentiles=_percentiles(values),
+        percentiles=percentiles,
         foreground_fraction=float(mask.mean()),
         foreground_box=_box_on_scan(foreground_box(mask), steps, image.spatial_shape),
         modality=modality,
@@ -143,6 +163,9 @@ def scan_statistics(image: ScanImage) -> ScanStatistics:
         channel_names=image.channel_names,
         header_modality=known_modality(image.modality),
         region=image.region,
+        tissue_shares=_tissue_shares(values) if modality == "CT" else {},
+        roughness=roughness(image.voxels, value_range=percentiles["99.5"] - percentiles["0.5"]),
+        colorfulness=colorfulness(sampled) if image.color else 0.0,
     )
 
 
@@ -306,6 +329,11 @@ def _share(values: Sample, band: tuple[float, float]) -> float:
 def _percentiles(values: Sample) -> dict[str, float]:
     levels = np.percentile(values, PERCENTILES)
     return {f"{level:g}": float(value) for level, value in zip(PERCENTILES, levels, strict=True)}
+
+
+def _tissue_shares(values: Sample) -> dict[str, float]:
+    above = [1.0, *(float(np.mean(values > level)) for level in list(TISSUES_FROM_HU.values())[1:]), 0.0]
+    return {name: above[index] - above[index + 1] for index, name in enumerate(TISSUES_FROM_HU)}
 
 
 def _box_on_scan(box: tuple[slice, ...], steps: tuple[int, ...], shape: tuple[int, ...]) -> tuple[tuple[int, int], ...]:

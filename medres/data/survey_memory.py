@@ -17,6 +17,7 @@ from medres.data.statistics import ScanStatistics
 from medres.data.table import Scan
 from medres.runs.atomic import atomic_write_json
 from medres.runs.documents import Document
+from medres.runs.plain_data import read_json
 
 #: Raised whenever readers, content hash, perceptual hash or statistics give other values for the same file.
 SURVEY_VERSION = 3
@@ -93,7 +94,7 @@ def _entries(path: Path | None) -> dict[str, Any]:
     if path is None or not path.is_file():
         return {}
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = read_json(path)
     except (ValueError, OSError):  # a cache: what cannot be read is computed again
         return {}
     valid = isinstance(document, dict) and (document.get("format"), document.get("version")) == (1, SURVEY_VERSION)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import tempfile
@@ -15,7 +14,9 @@ from medres.deployment.manifest import MANIFEST, BundleManifest
 from medres.errors import BundleError, ConfigError, OutputError
 from medres.runs.atomic import PART_PREFIX, explained_os_errors
 from medres.runs.documents import sha256_of
+from medres.runs.plain_data import PlainDataError, read_json, shortened
 
+_SHOWN = 5
 AGAIN = "Get the bundle again from where it was written."
 
 
@@ -26,6 +27,8 @@ def read_manifest(folder: Path) -> BundleManifest:
         BundleError: The folder holds no bundle, or the document is damaged or of a newer medres.
     """
     path = folder / MANIFEST
+    if path.is_symlink():
+        raise BundleError(f"{path} is a link, not a plain file.", fix=AGAIN)
     if not path.is_file():
         raise BundleError(f"{folder} is not a bundle: it has no {MANIFEST}.", fix="Give a run folder or its model/.")
     with as_bundle_error():
@@ -47,18 +50,23 @@ def check_files(folder: Path, manifest: BundleManifest, *, checksums: bool = Tru
             raise BundleError(f"{path} is missing, or is not a plain file.", fix=AGAIN)
         if checksums and sha256_of(path) != expected:
             raise BundleError(f"{path} was changed after it was written.", fix=AGAIN)
-    added = {path.name for path in folder.iterdir() if not path.name.startswith(".")} - {*manifest.files, MANIFEST}
+    added = sorted({path.name for path in folder.iterdir()} - {*manifest.files, MANIFEST})
     if added:
+        shown = ", ".join(map(_shown, added[:_SHOWN])) + (f" and {len(added) - _SHOWN} more") * (len(added) > _SHOWN)
         raise BundleError(
-            f"{folder} holds {', '.join(sorted(added))}, which the bundle does not list.",
-            fix="Take it out; a bundle holds nothing else.",
+            f"{folder} holds {shown}, which the bundle does not list.",
+            fix="Take it out, also where its name begins with a dot; a bundle holds nothing else.",
         )
+
+
+def _shown(name: str) -> str:
+    return shortened(name if name.isprintable() else repr(name))
 
 
 def _json_of(path: Path) -> Any:
     try:
-        return json.loads(path.read_bytes())  # not as YAML, which has many ways to write one value
-    except ValueError as error:
+        return read_json(path)  # not as YAML, which has many ways to write one value
+    except PlainDataError as error:
         raise BundleError(f"{path} is not valid JSON: {error}.", fix=AGAIN) from None
 
 

@@ -11,7 +11,7 @@ from typing import Annotated, Literal, Self
 import pydantic
 
 from medres.evaluation.operating_point import OperatingPoint
-from medres.runs.documents import Document, digest_of
+from medres.runs.documents import Document, Number, WholeNumber, digest_of
 
 MANIFEST = "bundle.json"
 PLAN = "plan.yaml"
@@ -19,6 +19,9 @@ FINGERPRINT = "fingerprint.json"
 GOLDEN = "golden.safetensors"
 TRAINING_HASHES = "training_hashes.json"
 CARD = "card.md"
+
+#: What no bundle has: larger numbers are damage, not a choice.
+MAX_FOLDS, MAX_CLASSES, MAX_TRAINING_SCANS, MAX_LOGIT = 10_000, 100_000, 10**9, 1e6
 
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*\.[a-z]+")
 
@@ -46,9 +49,9 @@ class MemberManifest(Document):
     """
 
     file: FileName
-    fold: int = pydantic.Field(ge=0)
-    temperature: float = pydantic.Field(gt=0)
-    logit_offset: tuple[float, ...]
+    fold: WholeNumber = pydantic.Field(ge=0, lt=MAX_FOLDS)
+    temperature: Number = pydantic.Field(gt=0, le=MAX_LOGIT)
+    logit_offset: tuple[Annotated[Number, pydantic.Field(ge=-MAX_LOGIT, le=MAX_LOGIT)], ...]
     operating_point: OperatingPoint
     sha256: Sha256
 
@@ -83,14 +86,14 @@ class BundleManifest(Document):
     arch: str
     spatial_dims: Literal[2, 3]
     slicewise: bool = False
-    in_channels: int = pydantic.Field(ge=1)
-    num_classes: int = pydantic.Field(ge=2)
+    in_channels: WholeNumber = pydantic.Field(ge=1, le=4096)
+    num_classes: WholeNumber = pydantic.Field(ge=2, le=MAX_CLASSES)
     classes: tuple[str, ...]
     positive: str | None
     members: tuple[MemberManifest, ...] = pydantic.Field(min_length=1)
     operating_point: OperatingPoint
-    tta: int = pydantic.Field(default=0, ge=0)
-    num_training_scans: int
+    tta: WholeNumber = pydantic.Field(default=0, ge=0, le=64)
+    num_training_scans: WholeNumber = pydantic.Field(ge=0, le=MAX_TRAINING_SCANS)
     modality: str
     weights_source: str
     weights_sha256: str

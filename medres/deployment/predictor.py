@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import os
 import threading
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -18,20 +17,22 @@ import numpy as np
 import numpy.typing as npt
 from torch import nn
 
-from medres.data.findings import Finding
+from medres._version import __version__
+from medres.data.findings import Finding, summarise
 from medres.data.image import ScanImage
 from medres.data.sample import read_sample
-from medres.data.sources import list_scans
-from medres.data.table import Scan, ScanTable
+from medres.data.sources import GivenScan
+from medres.deployment.asked import Asked, answered_in_order, as_asked
 from medres.deployment.bundle import Bundle, load_bundle
-from medres.deployment.checks import scan_findings
+from medres.deployment.foreign import OnMismatch, judge, parse_on_mismatch, withheld_finding
 from medres.deployment.manifest import MANIFEST
 from medres.deployment.members import LoadedMember
-from medres.deployment.predictions import Predictions
+from medres.deployment.predictions import Predictions, joined
 from medres.errors import BundleError, DataError, MedresError, UnreadableScanError
 from medres.finetuning.inference import compute_logits
 from medres.finetuning.machine import choose_device
 from medres.preprocessing.preprocessor import Preprocessor
+from medres.runs.documents import digest_of
 from medres.runs.folder import RunFolder
 from medres.runs.host import independent_of_host
 from medres.runs.host_warnings import THREAD_PREFIX
@@ -56,6 +57,7 @@ class _Row:
     logits: npt.NDArray[np.float64] | None = None
     probabilities: npt.NDArray[np.float64] | None = None
     findings: tuple[str, ...] = ()
+    withheld: tuple[str, ...] = ()
     error: MedresError | None = None
 
 
@@ -68,10 +70,13 @@ class Predictor:
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
         batch_size: Scans at a time; None: 1 on a CPU, 8 elsewhere.
         verify: Prove on loading that the bundle is whole and still gives its recorded answers.
+        on_mismatch: What is done about a scan that is no input of this model (`medres.deployment.foreign`): ``warn``,
+            ``withhold`` its decision, or ``refuse`` it.
 
     Raises:
         BundleError: There is no bundle, it is damaged, or it has no such member.
         ConfigError: The device is not there.
+        UsageError: ``on_mismatch`` is none of the three.
     """
 
     @independent_of_host()
@@ -83,7 +88,9 @@ class Predictor:
         device: str = "cpu",
         batch_size: int | None = None,
         verify: bool = True,
+        on_mismatch: OnMismatch = "withhold",
     ) -> None:
+        self._on_mismatch = parse_on_mismatch(on_mismatch)
         self.device = choose_device(device)
         folds = None if member is None else [member]
         self.bundle = (
@@ -92,6 +99,7 @@ class Predictor:
         self._members = self._choose(member)
         self._fold = "ensemble" if member is None else str(member)
         self._batch_size = batch_size or _BATCH_SIZE.get(self.device.type, _GPU_BATCH_SIZE)
+        self._part = max(_SCANS_AT_A_TIME, self._batch_size)
         self._preprocessor = Preprocessor(self.bundle.plan)
         self._networks = [self._on_device(chosen.model) for chosen in self._members]
         self._lock = threading.Lock()  # a server asks from several threads; the arithmetic is set for the process
@@ -101,74 +109,144 @@ class Predictor:
         """The classes, in the order of the probabilities."""
         return self.bundle.manifest.classes
 
+    @property
+    def fold(self) -> str:
+        """Which member predicts, or ``ensemble``."""
+        return self._fold
+
+    @property
+    def columns(self) -> list[str]:
+        """Columns of its predictions as a CSV."""
+        return self._nothing().columns
+
+    @property
+    def identity(self) -> str:
+        """What its answers depend on beside the scan: bundle, member, policy, device, batch size and version."""
+        chosen = [self._fold, self._on_mismatch, self.device.type, self._batch_size]
+        asked = [self.bundle.manifest.digest(), *chosen, __version__]
+        return digest_of(asked)
+
     @independent_of_host()
-    def predict(self, scans: ScanTable | Sequence[Path | str], *, progress: Progress | None = None) -> Predictions:
-        """Predict files. One that cannot be used is told in its row; the others are predicted.
+    def predict(self, scans: Asked, *, progress: Progress | None = None) -> Predictions:
+        """Predict files: one row for each thing given, in the order given, and what is given twice is answered twice.
+
+        A file is a row; a table (CSV or `ScanTable`) stands for its rows; a folder for the scans in it, sorted, at its
+        place. What cannot be used - a path that does not exist, a damaged file - is told in its row, and the others
+        are predicted.
 
         Args:
-            scans: A table, or paths of files and folders; models of several sequences or of a region of interest
-                need the columns that say so, which only a table has.
+            scans: A path, several, or a table; models of several sequences or of a region of interest need the columns
+                that say so, which only a table has. None at all: no rows.
             progress: Shows scans.
 
         Raises:
-            DataError: A path does not exist, or there is no scan at all.
+            UsageError: It is neither paths nor a table.
         """
-        table = scans if isinstance(scans, ScanTable) else self._listed([Path(scan) for scan in scans])
-        known = {} if isinstance(scans, ScanTable) else _by_sample(table.findings)
-        reads = [self._read_of(scan, known.get(scan.sample_id, ())) for scan in table]
-        files = tuple(str(scan.path) for scan in table)
-        predictions = self._predict(reads, tuple(scan.sample_id for scan in table), files, progress or Silent())
-        said = (
-            tuple(one.value for one in known.get(name, ()) if one.severity != "error")
-            for name in predictions.sample_ids
-        )
-        both = (more + own for more, own in zip(said, predictions.findings, strict=True))
-        return replace(predictions, findings=tuple(both))
+        rows = self.asked(scans, progress=progress)
+        return joined(self.predict_in_parts(rows, progress=progress), self._nothing())
 
-    def _read_of(self, scan: Scan, findings: Sequence[Finding]) -> Read:
+    def asked(self, scans: Asked, *, progress: Progress | None = None) -> tuple[GivenScan, ...]:
+        """Return the rows that will be answered, in order; nothing is read but folders, tables and DICOM headers.
+
+        Args:
+            scans: See `predict`.
+            progress: Shows what is no scan in the folders: masks beside their images.
+
+        Raises:
+            UsageError: It is neither paths nor a table.
+        """
+        left_out: list[Finding] = []
+        rows = as_asked(scans, self.bundle.plan, tell=left_out.append)
+        for group in summarise(left_out):
+            (progress or Silent()).note(group.line())
+        return rows
+
+    def predict_in_parts(self, rows: Sequence[GivenScan], *, progress: Progress | None = None) -> Iterator[Predictions]:
+        """Yield the predictions of some rows at a time, in order, each part as soon as it is there.
+
+        Args:
+            rows: Those of `asked`, or some of them.
+            progress: Shows scans.
+        """
+        different = list({row.question: row for row in rows}.values())
+        answers = self._rows([self._read_of(row) for row in different])
+        all_answers = answered_in_order([row.question for row in rows], answers)
+        tracked = (progress or Silent()).track(all_answers, description="predict", total=len(rows))
+        for start in range(0, len(rows), self._part):
+            part = rows[start : start + self._part]
+            yield self._table(
+                list(islice(tracked, len(part))), tuple(row.scan.sample_id for row in part),
+                tuple(row.file for row in part), given=tuple(row.given for row in part),
+                said=[row.said for row in part],
+            )  # fmt: skip
+        next(tracked, None)  # the bar ends, and the threads
+
+    def _read_of(self, row: GivenScan) -> Read:
         """Return how to read a scan; what could not be told apart in its folder is refused as it is in training."""
-        problem = next((finding for finding in findings if finding.severity == "error"), None)
-        if problem is not None:
-            return partial(_refused, problem)
-        return partial(read_sample, scan, rules=self.bundle.plan.reading)
+        if row.problem is not None:
+            return partial(_refused, row.problem)
+        return partial(read_sample, row.scan, rules=self.bundle.plan.reading)
+
+    def with_policy(self, on_mismatch: str) -> Predictor:
+        """Return a predictor of the same networks that treats scans unlike the training scans in another way.
+
+        Raises:
+            UsageError: There is no such policy.
+        """
+        other = copy.copy(self)
+        other._on_mismatch = parse_on_mismatch(on_mismatch)
+        return other
 
     @independent_of_host()
     def predict_images(self, images: Sequence[ScanImage]) -> Predictions:
         """Predict scans that are in memory; their names are their numbers, from 0."""
         reads: list[Read] = [partial(_itself, image) for image in images]
         names = tuple(str(index) for index in range(len(images)))
-        return self._predict(reads, names, ("",) * len(images), Silent())
+        return self._table(list(self._rows(reads)), names, ("",) * len(images), given=names, said=[()] * len(images))
 
-    def _listed(self, paths: Sequence[Path]) -> ScanTable:
-        rules = self.bundle.plan.reading
-        return list_scans(paths, series=rules.series, sequences=rules.sequences)
+    def _nothing(self) -> Predictions:
+        return self._table([], (), (), given=(), said=[])
 
-    def _predict(
-        self, reads: Sequence[Read], names: tuple[str, ...], files: tuple[str, ...], progress: Progress
+    def _table(
+        self,
+        rows: Sequence[_Row],
+        names: tuple[str, ...],
+        files: tuple[str, ...],
+        *,
+        given: tuple[str, ...],
+        said: Sequence[tuple[str, ...]],
     ) -> Predictions:
-        rows = list(progress.track(self._rows(reads), description="predict", total=len(reads)))
         missing = np.full(len(self.classes), np.nan)
         probabilities = _stacked([missing if row.probabilities is None else row.probabilities for row in rows], missing)
         return Predictions(
-            sample_ids=names, files=files, classes=self.classes, fold=self._fold, probabilities=probabilities,
+            sample_ids=names, files=files, given=given, classes=self.classes, fold=self._fold,
+            probabilities=probabilities,
+            decisions=self._decide(probabilities, withheld=[bool(row.withheld) for row in rows]),
             logits=_stacked([missing if row.logits is None else row.logits for row in rows], missing),
-            decisions=self._decide(probabilities), findings=tuple(row.findings for row in rows),
+            findings=tuple((*more, *row.findings) for more, row in zip(said, rows, strict=True)),
+            withheld=tuple(row.withheld for row in rows),
             errors=tuple(row.error for row in rows),
         )  # fmt: skip
 
     def _rows(self, reads: Sequence[Read]) -> Iterator[_Row]:
         waiting = iter(reads)
         with ThreadPoolExecutor(min(_MAX_THREADS, os.cpu_count() or 1), thread_name_prefix=THREAD_PREFIX) as pool:
-            while part := list(islice(waiting, max(_SCANS_AT_A_TIME, self._batch_size))):
+            while part := list(islice(waiting, self._part)):
                 yield from self._answered(list(pool.map(self._prepared, part)))
 
     def _prepared(self, read: Read) -> _Row:
+        findings: tuple[str, ...] = ()
         try:
             image = read()
-            prepared, geometry = self._preprocessor.prepare(image)
+            verdict = judge(image, self.bundle, on_mismatch=self._on_mismatch)
+            findings = verdict.findings
+            if verdict.error is not None:
+                return _Row(error=verdict.error, findings=findings, withheld=verdict.withheld)
+            prepared, _ = self._preprocessor.prepare(image)
         except MedresError as error:
-            return _Row(error=error, findings=(str(error),))
-        return _Row(prepared=prepared, findings=scan_findings(image, geometry, self.bundle))
+            return _Row(error=error, findings=(_told(error), *findings))
+        findings = (*withheld_finding(verdict.withheld), *findings)
+        return _Row(prepared=prepared, findings=findings, withheld=verdict.withheld)
 
     def _answered(self, rows: Sequence[_Row]) -> list[_Row]:
         good = [row.prepared for row in rows if row.prepared is not None]
@@ -199,11 +277,11 @@ class Predictor:
             batch_size=self._batch_size, device=self.device, tta=self.bundle.manifest.tta,
         )  # fmt: skip
 
-    def _decide(self, probabilities: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+    def _decide(self, probabilities: npt.NDArray[np.float64], *, withheld: Sequence[bool]) -> npt.NDArray[np.int64]:
         manifest = self.bundle.manifest
         alone = self._fold != "ensemble"
         point = self._members[0].manifest.operating_point if alone else manifest.operating_point
-        answered = ~np.isnan(probabilities).any(axis=1)
+        answered = ~np.isnan(probabilities).any(axis=1) & ~np.array(withheld, dtype=bool)
         decisions = np.full(len(probabilities), -1, dtype=np.int64)
         decisions[answered] = point.decide(probabilities[answered])
         return decisions
@@ -242,24 +320,21 @@ def find_bundle(model: Path | str) -> Path:
 def _with_answer(row: _Row, logits: npt.NDArray[np.float64], probabilities: npt.NDArray[np.float64]) -> _Row:
     if not np.isfinite(probabilities).all():
         error = DataError("The networks give no finite answer to this scan.", fix="Look at the values of its voxels.")
-        return _Row(error=error, findings=(str(error),))
-    return _Row(logits=logits, probabilities=probabilities, findings=row.findings)
+        return _Row(error=error, findings=(str(error), *row.findings))
+    return replace(row, logits=logits, probabilities=probabilities)
+
+
+def _told(error: MedresError) -> str:
+    """Return an error as a finding, with the code of the catalogue where it has one."""
+    return f"{error.code}: {error}" if isinstance(error, UnreadableScanError) else str(error)
 
 
 def _stacked(rows: list[npt.NDArray[np.float64]], missing: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return np.stack(rows) if rows else np.empty((0, len(missing)))
 
 
-def _by_sample(findings: Sequence[Finding]) -> dict[str, list[Finding]]:
-    by_sample: dict[str, list[Finding]] = defaultdict(list)
-    for finding in findings:
-        if finding.sample_id is not None:
-            by_sample[finding.sample_id].append(finding)
-    return by_sample
-
-
-def _refused(problem: Finding) -> ScanImage:
-    raise UnreadableScanError(problem.value, fix=problem.fix, code=problem.code)
+def _refused(problem: MedresError) -> ScanImage:
+    raise problem
 
 
 def _itself(image: ScanImage) -> ScanImage:

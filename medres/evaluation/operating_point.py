@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pydantic
 
-from medres.runs.documents import Document
+from medres.runs.documents import Document, Number
 
 
 class OperatingPoint(Document):
@@ -25,7 +25,7 @@ class OperatingPoint(Document):
         [1, 0]
     """
 
-    priors: tuple[float, ...] = pydantic.Field(min_length=2)
+    priors: tuple[Number, ...] = pydantic.Field(min_length=2)
 
     @pydantic.field_validator("priors")
     @classmethod

@@ -65,7 +65,7 @@ def view_of(keys: Sequence[str], *, epoch: int, views: int, seed: int, repeats: 
     """Return which view of each scan an epoch sees: all of them in turn, each scan beginning with another.
 
     Args:
-        keys: Key of each scan.
+        keys: What each scan is drawn by (`Feed.drawn_by`).
         epoch: Counted from 1.
         views: How many there are.
         seed: Of the run.

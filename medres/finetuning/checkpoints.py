@@ -21,6 +21,7 @@ import torch
 
 from medres.errors import StoppedError, TrainingError
 from medres.runs.atomic import atomic_write
+from medres.runs.plain_data import parse_json
 
 #: Raised whenever older files could not be continued.
 FORMAT = 1
@@ -70,7 +71,7 @@ class Checkpoint:
         """
         try:
             with safetensors.safe_open(path, framework="pt") as file:
-                header = json.loads((file.metadata() or {})[_KEY])
+                header = parse_json((file.metadata() or {})[_KEY], allow_nan=True)
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 -- it has no __iter__
         except (safetensors.SafetensorError, KeyError, ValueError, OSError, struct.error) as error:
             raise _damaged(path, str(error)) from None

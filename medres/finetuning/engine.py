@@ -7,7 +7,7 @@ import socket
 from typing import Any
 
 import torch
-from lightning_fabric import Fabric
+from lightning_fabric import Fabric, wrappers
 from lightning_fabric.plugins.environments import ClusterEnvironment, LightningEnvironment
 from lightning_fabric.strategies import DDPStrategy
 
@@ -115,6 +115,16 @@ def renewed(fabric: Fabric) -> Fabric:
     return fabric
 
 
+def backward(fabric: Fabric, loss: torch.Tensor) -> None:
+    """Compute the gradient; as `Fabric.backward`, but in several threads at once.
+
+    Fabric notes for the whole process that it is in its backward pass, and refuses one that began before another
+    thread's ended.
+    """
+    with _IN_BACKWARD.held():
+        fabric.strategy.backward(loss, None)
+
+
 def own_device(name: str, ranks: Ranks) -> torch.device:
     """Return the device of this process: with several on a node each has a GPU of its own.
 
@@ -167,4 +177,13 @@ def _quieten() -> Back:
     return lambda: logger.setLevel(level)
 
 
+def _note_backward() -> Back:
+    def note(value: bool) -> None:
+        wrappers._in_fabric_backward = value
+
+    note(True)
+    return lambda: note(False)
+
+
 _QUIET = SharedState(_quieten)
+_IN_BACKWARD = SharedState(_note_backward)

@@ -29,6 +29,9 @@ class Feed:
         preprocessor: Finishes a batch on the device.
         augmenter: Changes training scans; of the plan's kind (`make_augmenter`).
         device: Where batches go.
+        appearances: What each row looks like whatever the unit of its voxels (`medres.data.perceptual`), ``(N,)``: its
+            random changes follow from that, not from its key, which is another one in another unit. Rows of which none
+            is known, and all where it is left out, go by their keys.
     """
 
     cache: PackedCache
@@ -36,6 +39,12 @@ class Feed:
     preprocessor: Preprocessor
     augmenter: Augmenter | SliceAugmenter
     device: torch.device
+    appearances: Sequence[str] = ()
+
+    def drawn_by(self, rows: Rows) -> list[str]:
+        """Return what the random changes of rows follow from: equal for scans that differ by their unit alone."""
+        looks = self.appearances or [""] * len(self.keys)
+        return [looks[row] or self.keys[row] for row in rows]
 
     def stored(self, rows: Rows) -> npt.NDArray[Any] | list[npt.NDArray[Any]]:
         """Return rows as they are stored, ``(B, C, *spatial)``; in 2.5D one array ``(C, slices, H, W)`` a row."""
@@ -44,7 +53,7 @@ class Feed:
 
     def seeds(self, rows: Rows, *, seed: int, epoch: int, repeats: Rows | None = None) -> list[int]:
         """Return the augmentation seeds of rows, see `augmentation_seeds`."""
-        return augmentation_seeds([self.keys[row] for row in rows], seed=seed, epoch=epoch, repeats=repeats)
+        return augmentation_seeds(self.drawn_by(rows), seed=seed, epoch=epoch, repeats=repeats)
 
     def inputs(self, rows: Rows, *, seeds: Sequence[int] | None = None) -> Inputs:
         """Return rows as the network reads them, on the device, with a mask of the slices in 2.5D.
@@ -85,7 +94,7 @@ def augmentation_seeds(
     Not on its row, its batch, its fold, the worker or the rank: the same scan looks the same in all of them.
 
     Args:
-        keys: Key of each scan (`Feed.keys`).
+        keys: What each scan is drawn by (`Feed.drawn_by`).
         seed: Of the run.
         epoch: Counted from 1; negative numbers stand for the views of a frozen part.
         repeats: How often the epoch showed each scan before (`medres.finetuning.sampling`), so that a scan that comes

@@ -117,8 +117,9 @@ class KeptPart:
 
     def __call__(self, batch: Batch) -> tuple[Inputs, torch.Tensor]:
         """Return what the trained part reads."""
-        keys = [self.feed.keys[row] for row in batch.rows]
-        views = view_of(keys, epoch=batch.epoch, views=self.views, seed=self.seed, repeats=batch.repeats)
+        views = view_of(
+            self.feed.drawn_by(batch.rows), epoch=batch.epoch, views=self.views, seed=self.seed, repeats=batch.repeats
+        )
         return self._read(batch.rows, views), batch.class_indices
 
     def unchanged(self, rows: Rows) -> Inputs:

@@ -6,7 +6,8 @@ from typing import Any, Literal, Self
 
 import pydantic
 
-from medres.runs.documents import Document
+from medres.finetuning.stages import MAX_EPOCHS
+from medres.runs.documents import Document, Number, WholeNumber
 
 
 class Optimisation(Document):
@@ -59,27 +60,27 @@ class Optimisation(Document):
     class_weights: Literal["balanced", "none"] = "balanced"
     sampling: Literal["shuffled", "balanced"] = "shuffled"
     loss: Literal["cross_entropy", "focal"] = "cross_entropy"
-    focal_gamma: float = pydantic.Field(default=2.0, ge=0, le=10)
-    label_smoothing: float = pydantic.Field(default=0.0, ge=0, lt=1)
-    mixup: float = pydantic.Field(default=0.0, ge=0)
-    cutmix: float = pydantic.Field(default=0.0, ge=0)
-    dropout: float = pydantic.Field(default=0.0, ge=0, lt=1)
-    drop_path: float = pydantic.Field(default=0.0, ge=0, lt=1)
+    focal_gamma: Number = pydantic.Field(default=2.0, ge=0, le=10)
+    label_smoothing: Number = pydantic.Field(default=0.0, ge=0, lt=1)
+    mixup: Number = pydantic.Field(default=0.0, ge=0, le=100)
+    cutmix: Number = pydantic.Field(default=0.0, ge=0, le=100)
+    dropout: Number = pydantic.Field(default=0.0, ge=0, lt=1)
+    drop_path: Number = pydantic.Field(default=0.0, ge=0, lt=1)
     optimiser: Literal["adamw", "sgd"] = "adamw"
-    momentum: float = pydantic.Field(default=0.9, ge=0, lt=1)
+    momentum: Number = pydantic.Field(default=0.9, ge=0, lt=1)
     nesterov: bool = True
-    lr_factor: float = pydantic.Field(default=1.0, gt=0)
+    lr_factor: Number = pydantic.Field(default=1.0, gt=0, le=1000)
     ema: bool = True
-    gradient_clip: float = pydantic.Field(default=1.0, ge=0)
-    accumulate: int = pydantic.Field(default=1, ge=1, le=1024)
+    gradient_clip: Number = pydantic.Field(default=1.0, ge=0, le=1e6)
+    accumulate: WholeNumber = pydantic.Field(default=1, ge=1, le=1024)
     compile: bool = False
-    views: int | None = pydantic.Field(default=None, ge=0, le=64)
+    views: WholeNumber | None = pydantic.Field(default=None, ge=0, le=64)
     sync_batchnorm: bool = False
     activation_storage: Literal["half", "single"] = "half"
     augment: bool = True
-    head_views: int = pydantic.Field(default=1, ge=1, le=64)
-    tta: int = pydantic.Field(default=0, ge=0, le=64)
-    early_stopping_patience: int = pydantic.Field(default=0, ge=0)
+    head_views: WholeNumber = pydantic.Field(default=1, ge=1, le=64)
+    tta: WholeNumber = pydantic.Field(default=0, ge=0, le=64)
+    early_stopping_patience: WholeNumber = pydantic.Field(default=0, ge=0, le=MAX_EPOCHS)
 
     @property
     def mixes(self) -> bool:

@@ -23,6 +23,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from medres.data.survey_memory import SURVEY_VERSION
 from medres.finetuning.activations import Activations, mark_used, sweep_unused, view_key
 from medres.finetuning.feed import Feed, Rows
 from medres.finetuning.finite import require_finite
@@ -140,6 +141,7 @@ class PrefixCache:
                 "arch": model.backbone.arch, "seed": self.seed if kind.drawn else None, "dtype": kind.dtype.str,
                 "preparation": self.feed.preprocessor.cache_key, "intensity": plan.intensity.to_mapping(),
                 "augmentation": plan.augmentation.to_mapping() if kind.drawn else None,
+                "drawn_by": SURVEY_VERSION if kind.drawn else None,  # of the same scan it changes with the survey alone
                 "channels": [plan.in_channels, plan.neighbours],
                 "arithmetic": "fp32" if kind.exact else plan.precision, "device": self.feed.device.type,
             }

@@ -17,7 +17,7 @@ from medres.errors import StoppedError, TrainingError
 from medres.finetuning.averaging import WeightAverage
 from medres.finetuning.batches import EpochPart, parts_of, step_seed
 from medres.finetuning.checkpoints import named_part, part_of
-from medres.finetuning.engine import renewed
+from medres.finetuning.engine import backward, renewed
 from medres.finetuning.feed import Rows
 from medres.finetuning.freezing import freeze_to
 from medres.finetuning.frozen import Batch, FrozenPart, KeptPart, LivePart
@@ -279,7 +279,7 @@ class StageLoop:
                 losses = self._losses(part, then)
                 loss = mean_over_samples(losses, num_samples=num_samples)
                 # the mean over the processes is then the gradient of the whole batch, though shares are uneven
-                self._setting.fabric.backward(loss * self._ranks.size)
+                backward(self._setting.fabric, loss * self._ranks.size)
             self._parts_losses.append(losses.detach())
             total += float(loss.detach())
         return self._ranks.total(total)

@@ -6,7 +6,10 @@ from typing import Literal, Self
 
 import pydantic
 
-from medres.runs.documents import Document
+from medres.runs.documents import Document, Number, WholeNumber
+
+#: Of one stage; a thousand are a long training.
+MAX_EPOCHS = 100_000
 
 
 class Stage(Document):
@@ -33,14 +36,14 @@ class Stage(Document):
 
     name: str
     train_from: Literal["stem", "layer1", "layer2", "layer3", "layer4", "head"]
-    epochs: int = pydantic.Field(ge=0)
-    lr: float = pydantic.Field(gt=0)
+    epochs: WholeNumber = pydantic.Field(ge=0, le=MAX_EPOCHS)
+    lr: Number = pydantic.Field(gt=0, le=100)
     solver: Literal["sgd", "lbfgs"] = "sgd"
-    layer_decay: float = pydantic.Field(default=1.0, gt=0, le=1)
-    weight_decay: float = pydantic.Field(default=0.05, ge=0)
-    warmup_epochs: float = pydantic.Field(default=0.0, ge=0)
+    layer_decay: Number = pydantic.Field(default=1.0, gt=0, le=1)
+    weight_decay: Number = pydantic.Field(default=0.05, ge=0, le=100)
+    warmup_epochs: Number = pydantic.Field(default=0.0, ge=0, le=MAX_EPOCHS)
     norm_statistics: Literal["frozen", "update"] = "frozen"
-    views: int = pydantic.Field(default=0, ge=0, le=64)
+    views: WholeNumber = pydantic.Field(default=0, ge=0, le=64)
 
     @property
     def takes_steps(self) -> bool:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import pickle
 import re
-from collections.abc import Mapping
+import struct
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,18 +22,20 @@ from medres.errors import WeightsError
 from medres.models.key_styles import CLASSIFIER_PARTS as CLASSIFIER_PARTS
 from medres.models.key_styles import TRAINING_PARTS as TRAINING_PARTS
 from medres.models.key_styles import is_part_of as is_part_of
-from medres.models.key_styles import plainly_named
+from medres.models.key_styles import plainly_named, unwrapped
+from medres.models.several_networks import best_network, is_averaged
+from medres.models.stored_tensors import require_stored, require_stored_plainly
 from medres.runs.documents import sha256_of
 from medres.runs.host_warnings import ignored_warnings
+from medres.runs.plain_data import shortened
 
 #: Suffixes of weights files.
 WEIGHTS_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".th", ".ckpt")
 
-#: In this order. The last ones are those of DINO and of programs that save a network in pieces.
-_STATE_DICT_KEYS = (
-    "state_dict", "model_state_dict", "model", "module", "network", "net", "weights", "teacher", "student", "backbone",
-    "encoder",
-)  # fmt: skip
+#: Keys of a training state that hold no network.
+_OF_TRAINING = re.compile(r"optim|sched|scaler|criterion|loss|^_metadata$")
+_DEPTH = 8
+_SHOWN = 3
 _HASH_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.")
 
 
@@ -67,12 +70,15 @@ def read_checkpoint(path: Path) -> Checkpoint:
         state, metadata = _read_safetensors(path) if _is_safetensors(path) else (_read_torch(path), {})
     except OSError as error:
         raise WeightsError(f"{path} cannot be read: {error.strerror or error}.", fix="Check the path.") from None
-    given = state_dict_of(state, path)
+    given, notes = state_dict_of(state, path)
     _check_kinds(given, path)
+    require_stored(given, path)
     named = plainly_named(given)
     tensors = {name: _as_float32(tensor) for name, tensor in named.tensors.items()}
     _check_finite(tensors, path)
-    return Checkpoint(tensors=tensors, metadata=metadata, sha256=sha256, names=tuple(given), notes=named.notes)
+    return Checkpoint(
+        tensors=tensors, metadata=metadata, sha256=sha256, names=tuple(given), notes=(*notes, *named.notes)
+    )
 
 
 def hash_note(path: Path, sha256: str) -> str:
@@ -91,32 +97,68 @@ def hash_note(path: Path, sha256: str) -> str:
     return "the SHA-256 agrees with the file name" if agrees else "the SHA-256 does NOT agree with the file name"
 
 
-def state_dict_of(content: Any, path: Path) -> dict[str, torch.Tensor]:
-    """Find the network's tensors in what a training program saved.
+def state_dict_of(content: Any, path: Path) -> tuple[dict[str, torch.Tensor], tuple[str, ...]]:
+    """Find the network's tensors in what a training program saved, and say which other networks were left out.
 
     Raises:
         WeightsError: There are none.
 
     Example:
-        >>> list(state_dict_of({"epoch": 3, "state_dict": {"fc.bias": torch.zeros(2)}}, Path("last.pt")))
+        >>> content = {"epoch": 3, "state_dict": {"fc.bias": torch.zeros(2)}}
+        >>> list(state_dict_of(content, Path("last.pt"))[0])
         ['fc.bias']
     """
-    while isinstance(content, Mapping):
-        inner = next((content[key] for key in _STATE_DICT_KEYS if isinstance(content.get(key), Mapping)), None)
-        if inner is None:
-            break
-        content = inner
-    tensors = (
-        {str(name): value for name, value in content.items() if isinstance(value, torch.Tensor)}
-        if isinstance(content, Mapping)
-        else {}
-    )
-    if not tensors:
+    found = dict(_tensors_by_place(content))
+    if not found:
         raise WeightsError(
             f"{path.name} holds no tensors by name (it holds {_describe(content)}).",
             fix="Save the network's state_dict() into a file and give that.",
         )
-    return tensors
+    networks = {place: tensors for place, tensors in found.items() if _has_kernels(tensors)} or found
+    taken = best_network({place: unwrapped(tensors) for place, tensors in networks.items()})
+    left = {place: tensors for place, tensors in networks.items() if place != taken}
+    notes = (_left_note(taken, left),) if left else ()
+    return networks[taken], (*notes, *_unnamed_notes(content))
+
+
+def _tensors_by_place(
+    content: Any, place: tuple[str, ...] = (), seen: set[int] | None = None
+) -> Iterator[tuple[tuple[str, ...], dict[str, torch.Tensor]]]:
+    """Yield the mappings that hold tensors by name, with the keys that lead to them."""
+    seen = set() if seen is None else seen
+    if not isinstance(content, Mapping) or id(content) in seen or len(place) > _DEPTH:
+        return
+    seen.add(id(content))  # pickles may hold one mapping a million times, or inside of itself
+    named = {key: value for key, value in content.items() if isinstance(key, str)}
+    if tensors := {key: value for key, value in named.items() if isinstance(value, torch.Tensor)}:
+        yield place, tensors
+    for key, value in named.items():
+        if not _OF_TRAINING.search(key.lower()):
+            yield from _tensors_by_place(value, (*place, key), seen)
+
+
+def _unnamed_notes(content: Any, place: tuple[str, ...] = ()) -> Iterator[str]:
+    """Say which averaged weights cannot be taken: lists of tensors, without the names of theirs."""
+    for key, value in content.items() if isinstance(content, Mapping) and len(place) < 2 else ():
+        inner = (*place, str(key))
+        if isinstance(value, (list, tuple)) and is_averaged(inner) and any(map(torch.is_tensor, value)):
+            yield f"averaged weights without names were left out: {_place_name(inner)} ({len(value)} tensors)"
+        yield from _unnamed_notes(value, inner)
+
+
+def _has_kernels(tensors: Mapping[str, torch.Tensor]) -> bool:
+    return any(tensor.ndim >= 3 for tensor in tensors.values())
+
+
+def _left_note(taken: tuple[str, ...], left: Mapping[tuple[str, ...], Mapping[str, torch.Tensor]]) -> str:
+    averaged = " (averaged weights)" if is_averaged(taken) else ""
+    others = [f"{_place_name(place)} ({len(tensors)} tensors)" for place, tensors in list(left.items())[:_SHOWN]]
+    more = f", and {len(left) - _SHOWN} more" if len(left) > _SHOWN else ""
+    return f"of several networks {_place_name(taken)}{averaged} was taken; left out: {', '.join(others)}{more}"
+
+
+def _place_name(place: tuple[str, ...]) -> str:
+    return shortened(".".join(place)) if place else "the outer one"
 
 
 def _is_safetensors(path: Path) -> bool:
@@ -147,13 +189,16 @@ def _read_safetensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, st
 
 
 def _read_torch(path: Path) -> Any:
+    is_zip = require_stored_plainly(path)
     try:
         # torch warns about the pickle protocols of files that it then reads or refuses
         with ignored_warnings(UserWarning):
-            return torch.load(path, map_location="cpu", weights_only=True)
+            # mapped, not read: a tensor that the file only claims to hold takes no memory
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
     except pickle.UnpicklingError as error:
         raise (_damaged if "invalid load key" in str(error) else _needs_pickle)(path, error) from None
-    except (RuntimeError, OSError, EOFError, ValueError, LookupError, AttributeError, TypeError) as error:
+    except (RuntimeError, OSError, EOFError, ValueError, LookupError, AttributeError, TypeError, ArithmeticError,
+            MemoryError, AssertionError, struct.error) as error:  # fmt: skip
         # what torch raises for a file that ends early depends on where it ends
         raise (_needs_pickle if "TorchScript" in str(error) else _damaged)(path, error) from None
 
@@ -200,7 +245,9 @@ def _kind(tensor: torch.Tensor) -> str:
 
 
 def _as_float32(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.detach().float() if tensor.is_floating_point() else tensor.detach()
+    # a copy: what is mapped would change with the file
+    kept = torch.float32 if tensor.is_floating_point() else tensor.dtype
+    return tensor.detach().to(kept, copy=True)
 
 
 def _check_finite(tensors: Mapping[str, torch.Tensor], path: Path) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 
@@ -11,7 +12,9 @@ from medres.models.checkpoints import CLASSIFIER_PARTS, TRAINING_PARTS, is_part_
 from medres.models.names import builtin_archs
 from medres.models.stem import RGB
 from medres.models.timm_networks import build_timm_backbone
+from medres.runs.plain_data import shortened
 
+_SHOWN = 3
 _STEM = re.compile(r"conv1\.(0\.)?weight|stem\.conv1?\.weight")
 _BLOCK = re.compile(r"(?:layer|stages\.)(\d+)\.(?:blocks\.)?(\d+)\.conv(\d)\.weight")
 
@@ -26,10 +29,27 @@ def describe(tensors: Mapping[str, torch.Tensor]) -> str:
     """
     depths, channels, convs = _layout(tensors)
     if not depths:
-        return f"no ResNet ({', '.join(list(tensors)[:3])}, ...)"
+        return f"a network whose names medres does not know ({shown_names(list(tensors))})"
     kind = "bottleneck" if convs == 3 else "basic"
     widths, blocks = ("/".join(map(str, values)) for values in (channels, depths))
     return f"a ResNet-{_depth(depths, convs)} with {widths} channels ({blocks} {kind} blocks{_stem(tensors)})"
+
+
+def shown_names(names: Sequence[str]) -> str:
+    """Return the first names of tensors for a message, and what all of them begin with.
+
+    Example:
+        >>> shown_names(["net_a.stem.weight", "net_a.stem.bias"])
+        'net_a.stem.weight, net_a.stem.bias; all names begin with net_a.stem.'
+        >>> shown_names(["conv.weight", "block.1.weight", "block.2.weight", "out.bias"])
+        'conv.weight, block.1.weight, block.2.weight, and 1 more'
+    """
+    more = f", and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    first, last = (name.split(".")[:-1] for name in (min(names, default=""), max(names, default="")))
+    shared = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(first, last, strict=False))
+    prefix = "".join(f"{part}." for part, _ in shared)
+    said = f"; all names begin with {shortened(prefix)}" if prefix and len(names) > 1 else ""
+    return ", ".join(map(shortened, names[:_SHOWN])) + more + said
 
 
 def fitting_archs(tensors: Mapping[str, torch.Tensor]) -> list[str]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from medres.errors import WeightsError
+from medres.runs.plain_data import PlainDataError, read_json, shortened
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,8 @@ def stated_in_header(metadata: Mapping[str, str], file_name: str) -> InputStatis
 def read_config(path: Path) -> Mapping[str, Any]:
     """Return the ``config.json`` of a repository on the hub; empty where it holds no keys and values."""
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
+        config = read_json(path, allow_nan=True)
+    except (PlainDataError, OSError):
         return {}
     return config if isinstance(config, dict) else {}
 
@@ -69,15 +69,19 @@ def stated_in_config(path: Path) -> InputStatistics | None:
 
 _KEYS = ("mean", "std", "input_size")
 
+#: Of pixels scaled to [0, 1]: those of any scale have statistics below it.
+_MOST = 1e6
+
 
 def _checked(stated: Mapping[str, Any], file_name: str) -> InputStatistics:
     try:
         mean, std = (tuple(float(value) for value in stated[key]) for key in ("mean", "std"))
         size = int(stated["input_size"][-1]) if "input_size" in stated else None
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, LookupError, OverflowError):
         mean, std, size = (), (), None
-    if not mean or len(mean) != len(std) or not all(0 < value < float("inf") for value in std):
-        given = "; ".join(f"{key}: {value}" for key, value in stated.items())
+    are_numbers = all(abs(value) < _MOST for value in mean) and all(0 < value < _MOST for value in std)
+    if not mean or len(mean) != len(std) or not are_numbers:
+        given = "; ".join(f"{key}: {shortened(value)}" for key, value in stated.items())
         raise WeightsError(
             f"{file_name} states input statistics that cannot be ({given}).",
             fix="Each of mean and std needs one number a channel (or one for all), std above 0.",

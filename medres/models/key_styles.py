@@ -1,9 +1,10 @@
 """The names that other programs give to a network's tensors, brought to those of timm and torchvision.
 
 Taken off: wrappers (``module.`` of DataParallel, MedicalNet's ``module.``, Lightning's ``model.`` or ``net.``, an
-``encoder.`` inside of something larger). Chosen: one network where a file holds several (the teacher of DINO, the query
-encoder of MoCo), with a note that says what was left. Renamed: networks that were saved as a row of numbered modules
-(RadImageNet: ``backbone.4.0.conv1.weight``), torchvision's RegNets, the first DenseNets.
+``encoder.`` inside of something larger), and whatever else stands before the stem and the layers of a known network.
+Chosen: one network where a file holds several (averaged weights, the teacher of DINO, the query encoder of MoCo:
+`medres.models.several_networks`), with a note that says what was left. Renamed: networks that were saved as a row of
+numbered modules (RadImageNet: ``backbone.4.0.conv1.weight``), torchvision's RegNets, the first DenseNets.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from dataclasses import dataclass
 
 import torch
 
+from medres.models.several_networks import BRANCHES, best_network, is_averaged, network_roots
+
 #: First part of the names of a classifier: torchvision and timm, medres and timm, others.
 CLASSIFIER_PARTS = ("fc", "head", "classifier", "linear", "last_linear")
 
@@ -21,13 +24,6 @@ CLASSIFIER_PARTS = ("fc", "head", "classifier", "linear", "last_linear")
 TRAINING_PARTS = ("criterion", "loss", "loss_fn")
 
 _WRAPPERS = ("module", "model", "backbone", "encoder", "network", "net", "_orig_mod", "resnet", "base_model", "trunk")
-
-#: One network of several, the better one first: averaged weights before those of the last step (DINO, BYOL), the
-#: network that is trained by gradient before its slow copy (MoCo: what their authors evaluate).
-_BRANCHES = (
-    "teacher", "encoder_q", "base_encoder", "online_encoder", "online_network", "student", "backbone", "encoder",
-    "trunk",
-)  # fmt: skip
 
 #: They hold the whole network: what lies beside them may be metrics and losses, but no second network.
 _CONTAINERS = ("model", "module", "network", "net")
@@ -64,11 +60,13 @@ def plainly_named(tensors: Mapping[str, torch.Tensor]) -> NamedTensors:
     """
     current, notes = unwrapped(tensors), []
     while (branch := _branch(current)) is not None:
-        inner = {name: tensor for name, tensor in current.items() if name.startswith(f"{branch}.")}
-        classifier = {name: tensor for name, tensor in current.items() if is_part_of(name, CLASSIFIER_PARTS)}
-        left = [name for name in current if name not in inner and name not in classifier]
-        notes.append(f"of several networks {branch} was taken; left out: {len(left)} tensors ({_first(left)})")
-        current = unwrapped({**classifier, **{name.removeprefix(f"{branch}."): inner[name] for name in inner}})
+        classifier = {name for name in current if is_part_of(name, CLASSIFIER_PARTS)}
+        left = {name: tensor for name, tensor in current.items() if name not in branch.names | classifier}
+        if left:
+            notes.append(_left_out(branch, left))
+        kept = [name for name in current if name in classifier - branch.names]
+        inner = {name.removeprefix(branch.root): current[name] for name in current if name in branch.names}
+        current = unwrapped({**{name: current[name] for name in kept}, **inner})
     return NamedTensors({_renamed(current)(name): tensor for name, tensor in current.items()}, tuple(notes))
 
 
@@ -92,36 +90,64 @@ def is_part_of(name: str, parts: tuple[str, ...]) -> bool:
 
 def _common_wrapper(names: Iterable[str]) -> str | None:
     inner = [name for name in names if not is_part_of(name, CLASSIFIER_PARTS + TRAINING_PARTS)]
-    for wrapper in (*_WRAPPERS, *_BRANCHES):
+    for wrapper in (*_WRAPPERS, *BRANCHES):
         if inner and all(name.startswith(f"{wrapper}.") for name in inner):
             return f"{wrapper}."
     return None
 
 
-def _branch(tensors: Mapping[str, torch.Tensor]) -> str | None:
-    for branch in (*_BRANCHES, *_CONTAINERS):
-        kernels = [name for name, tensor in tensors.items() if tensor.ndim >= 4]
+@dataclass(frozen=True)
+class _Branch:
+    """One network among tensors: what stands before its names (a dot at its end), and all of these names."""
+
+    root: str
+    names: frozenset[str]
+
+
+def _branch(tensors: Mapping[str, torch.Tensor]) -> _Branch | None:
+    """Return the network that is taken, None where there is nothing beside it and nothing before its names."""
+    kernels = [name for name, tensor in tensors.items() if tensor.ndim >= 4]
+    if roots := network_roots(kernels):
+        return None if roots == [""] else _best_of(roots, tensors)
+    for branch in (*BRANCHES, *_CONTAINERS):
         inside = [name for name in kernels if name.startswith(f"{branch}.")]
-        if inside and (branch in _BRANCHES or len(inside) == len(kernels)):
-            return branch
+        if inside and (branch in BRANCHES or len(inside) == len(kernels)):
+            return _Branch(f"{branch}.", _below(f"{branch}.", tensors, ()))
     return None
 
 
+def _best_of(roots: Iterable[str], tensors: Mapping[str, torch.Tensor]) -> _Branch:
+    branches = {tuple(root.split(".")[:-1]): _Branch(root, _below(root, tensors, roots)) for root in roots}
+    relative = {
+        path: {name.removeprefix(branch.root): tensors[name] for name in branch.names}
+        for path, branch in branches.items()
+    }
+    return branches[best_network(relative)]
+
+
+def _below(root: str, names: Iterable[str], roots: Iterable[str]) -> frozenset[str]:
+    inside = tuple(other for other in roots if other != root and other.startswith(root))
+    return frozenset(name for name in names if name.startswith(root) and not name.startswith(inside))
+
+
+def _left_out(branch: _Branch, left: Mapping[str, torch.Tensor]) -> str:
+    taken = branch.root.rstrip(".") or "the outer one"
+    averaged = " (averaged weights)" if is_averaged(taken.split(".")) else ""
+    several = "of several networks " if any(tensor.ndim >= 4 for tensor in left.values()) else ""
+    return f"{several}{taken}{averaged} was taken; left out: {len(left)} tensors ({_first(list(left))})"
+
+
 def _renamed(tensors: Mapping[str, torch.Tensor]) -> Callable[[str], str]:
-    if "0.conv1.weight" in tensors or "0.stem.conv.weight" in tensors:
-        return _of_first_child
     if "0.conv0.weight" in tensors:
         return lambda name: _old_densenet(re.sub(r"^0\.", "features.", name))
     if "4.0.conv1.weight" in tensors:
         return _of_numbered_resnet
+    if "layer0.0.weight" in tensors:
+        # nn.Sequential(conv1, bn1, ...) as layer0 of networks for segmentation
+        return lambda name: re.sub(r"^layer0\.([01])\.", lambda found: f"{_NUMBERED_RESNET[int(found[1])]}.", name)
     if "stem.0.weight" in tensors and any(name.startswith("trunk_output.") for name in tensors):
         return _of_torchvision_regnet
     return _old_densenet
-
-
-def _of_first_child(name: str) -> str:
-    # nn.Sequential(resnet, classifier)
-    return name.removeprefix("0.") if name.startswith("0.") else f"classifier.{name}"
 
 
 def _of_numbered_resnet(name: str) -> str:

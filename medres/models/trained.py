@@ -7,7 +7,6 @@ medres that serves bundles.
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from medres.models.checkpoints import Checkpoint, read_checkpoint
 from medres.models.input_statistics import InputStatistics
 from medres.planning.plan import Plan
 from medres.runs.folder import RunFolder
+from medres.runs.plain_data import read_json, shortened
 
 _MANIFEST = "bundle.json"
 _PLAN = "plan.yaml"
@@ -92,7 +92,7 @@ def read_trained(bundle: Path, *, fold: int | None, arch: str, spatial_dims: int
 
 def _manifest(bundle: Path) -> dict[str, Any]:
     try:
-        manifest = json.loads((bundle / _MANIFEST).read_bytes())
+        manifest = read_json(bundle / _MANIFEST)
         is_known = manifest["format"] == 1
         for member in manifest["members"]:
             # a plain name: nothing outside of the bundle is read
@@ -102,7 +102,7 @@ def _manifest(bundle: Path) -> dict[str, Any]:
         read = {key: manifest[key] for key in ("arch", "spatial_dims", "members", "weights_source")}
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise WeightsError(
-            f"{_MANIFEST} of {_name(bundle)} is damaged ({type(error).__name__}: {error}).", fix=_AGAIN
+            f"{_MANIFEST} of {_name(bundle)} is damaged ({type(error).__name__}: {shortened(str(error))}).", fix=_AGAIN
         ) from None
     if not is_known or not read["members"]:
         raise WeightsError(

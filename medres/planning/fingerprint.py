@@ -15,7 +15,8 @@ import pydantic
 from medres.data.statistics import CANNOT_TELL, Modality, ScanStatistics
 from medres.data.wording import range_text
 from medres.errors import DataError
-from medres.planning.axes import anatomical_axes, reordered, scan_axes
+from medres.planning.axes import anatomical_axes
+from medres.planning.scan_measures import RELATIVE_LEVELS, box_sizes, boxes_mm, extents_mm, in_plan_order
 from medres.planning.spread import Spread, rounded, spread_by_axis
 from medres.runs.documents import Document
 
@@ -97,6 +98,13 @@ class Fingerprint(Document):
         sequences: Names of the sequences that are the channels of every scan; empty for scans of one image.
         num_regions: How many are a region of interest of a larger scan; all sizes are then those of the regions.
         header_modalities: Modality by the header of each scan that says it, counted.
+        num_color: How many are in true colour.
+        value_range: Of the values of each scan, between their 0.5th and 99.5th percentile.
+        relative_levels: Where in that range the quartiles and the 95th percentile of each scan lie, 0 to 1; of scans
+            that have a range.
+        roughness: How much neighbouring voxels of each scan differ, as a share of that range.
+        colorfulness: How far the colours of each scan lie apart; 0 for grey ones.
+        tissue_shares: Of scans in HU: the share of each that is air, lung, soft tissue and bone; empty for others.
     """
 
     format: Literal[1] = 1
@@ -117,6 +125,12 @@ class Fingerprint(Document):
     sequences: tuple[str, ...] = ()
     num_regions: int = 0
     header_modalities: dict[str, int] = pydantic.Field(default_factory=dict)
+    num_color: int = 0
+    value_range: Spread
+    relative_levels: dict[str, Spread]
+    tissue_shares: dict[str, Spread] = pydantic.Field(default_factory=dict)
+    roughness: Spread
+    colorfulness: Spread
 
     @property
     def num_images(self) -> int:
@@ -159,7 +173,24 @@ def make_fingerprint(statistics: Mapping[str, ScanStatistics]) -> Fingerprint:
         sequences=_sequences(scans),
         num_regions=sum(scan.region is not None for scan in scans),
         header_modalities=_counted(scan.header_modality for scan in scans if scan.header_modality),
+        num_color=sum(scan.color for scan in scans),
+        value_range=Spread.over(scan.value_range for scan in scans),
+        relative_levels=_relative_levels(scans),
+        tissue_shares=_tissue_shares(scans),
+        roughness=Spread.over(scan.roughness for scan in scans),
+        colorfulness=Spread.over(scan.colorfulness for scan in scans),
     )
+
+
+def _relative_levels(scans: Collection[ScanStatistics]) -> dict[str, Spread]:
+    with_range = [scan for scan in scans if scan.value_range > 0]
+    levels = RELATIVE_LEVELS if with_range else ()
+    return {level: Spread.over(scan.relative_level(level) for scan in with_range) for level in levels}
+
+
+def _tissue_shares(scans: Collection[ScanStatistics]) -> dict[str, Spread]:
+    in_hu = [scan.tissue_shares for scan in scans if scan.tissue_shares]
+    return {tissue: Spread.over(shares[tissue] for shares in in_hu) for tissue in (in_hu[0] if in_hu else ())}
 
 
 def _modality(scans: Collection[ScanStatistics]) -> tuple[Modality, str]:
@@ -233,8 +264,8 @@ def _common_range(limits: Collection[tuple[float, float]]) -> tuple[float, float
 def _grid(scans: list[ScanStatistics]) -> Grid | None:
     if not scans:
         return None
-    sizes = [_in_plan_order(scan, scan.spatial_shape) for scan in scans]
-    boxes = [_in_plan_order(scan, _box_sizes(scan)) for scan in scans]
+    sizes = [in_plan_order(scan, scan.spatial_shape) for scan in scans]
+    boxes = [in_plan_order(scan, box_sizes(scan)) for scan in scans]
     shares = [float(np.prod(box) / np.prod(size)) for box, size in zip(boxes, sizes, strict=True)]
     return Grid(
         num_scans=len(scans),
@@ -253,34 +284,16 @@ def _grid(scans: list[ScanStatistics]) -> Grid | None:
 def _in_millimetres(scans: list[ScanStatistics]) -> dict[str, Any]:
     if not scans:
         return {}
-    spacings = [_in_plan_order(scan, scan.spacing_mm or ()) for scan in scans]
-    sizes = [_in_plan_order(scan, scan.spatial_shape) for scan in scans]
-    boxes = [_in_plan_order(scan, _box_sizes(scan)) for scan in scans]
+    spacings = [in_plan_order(scan, scan.spacing_mm or ()) for scan in scans]
     common = Counter(tuple(round(value, 2) for value in spacing) for spacing in spacings)
     return {
         "num_with_spacing": len(scans),
         "spacing_mm": spread_by_axis(spacings),
         "common_spacing_mm": min(common.items(), key=lambda item: (-item[1], item[0]))[0],
         "anisotropy": Spread.over(max(spacing) / min(spacing) for spacing in spacings),
-        "extent_mm": spread_by_axis(_products(sizes, spacings)),
-        "box_mm": spread_by_axis(_products(boxes, spacings)),
+        "extent_mm": spread_by_axis([extents_mm(scan) for scan in scans]),
+        "box_mm": spread_by_axis([boxes_mm(scan) for scan in scans]),
     }
-
-
-def _products(sizes: list[tuple[float, ...]], spacings: list[tuple[float, ...]]) -> list[tuple[float, ...]]:
-    pairs = zip(sizes, spacings, strict=True)
-    return [tuple(size * step for size, step in zip(*pair, strict=True)) for pair in pairs]
-
-
-def _in_plan_order(scan: ScanStatistics, values: Iterable[float]) -> tuple[float, ...]:
-    order = scan_axes(scan.orientation, spatial_dims=len(scan.spatial_shape))
-    return reordered(tuple(values), order)
-
-
-def _box_sizes(scan: ScanStatistics) -> tuple[int, ...]:
-    sizes = tuple(stop - start for start, stop in scan.foreground_box)
-    # an empty box says nothing about where to look; preprocessing then takes the whole scan as well
-    return sizes if min(sizes) > 0 else scan.spatial_shape
 
 
 def _coarse_axis(scan: ScanStatistics) -> str | None:

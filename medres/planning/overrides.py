@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal, Self
 import pydantic
 
 from medres.planning.plan import (
+    MAX_BATCH_SIZE,
+    MAX_DISK_BYTES,
     BlurVoxels,
     CutAway,
     Degrees,
@@ -16,10 +18,17 @@ from medres.planning.plan import (
     Neighbours,
     Relative,
     Shift,
+    Side,
+    SpacingMm,
+    VoxelValue,
     Windows,
     is_orientation,
+    require_voxels,
 )  # fmt: skip
-from medres.runs.documents import Document
+from medres.runs.documents import Document, WholeNumber
+
+_SpacingMm = Annotated[SpacingMm, pydantic.Field(gt=0)]
+_Side = Annotated[Side, pydantic.Field(ge=1)]
 
 
 def _parse_orientation(value: Any) -> Any:
@@ -107,17 +116,19 @@ class PlanOverrides(Document):
     modality: Literal["CT", "MR", "other"] | None = None
     orientation: Annotated[str | None, pydantic.BeforeValidator(_parse_orientation)] = None
     spacing_mm: Annotated[
-        tuple[Annotated[float, pydantic.Field(gt=0)], ...] | None, pydantic.BeforeValidator(_parse_spacing)
+        tuple[Annotated[SpacingMm, pydantic.Field(gt=0)], ...] | None, pydantic.BeforeValidator(_parse_spacing)
     ] = None
-    shape: tuple[Annotated[int, pydantic.Field(ge=1)], ...] | None = None
+    shape: (
+        Annotated[tuple[Annotated[Side, pydantic.Field(ge=1)], ...], pydantic.AfterValidator(require_voxels)] | None
+    ) = None
     neighbours: Neighbours | None = None
     stem_stride: tuple[Literal[1, 2], Literal[1, 2], Literal[1, 2]] | None = None
     crop: Literal["foreground", "none"] | None = None
     windows: Windows | None = None
     scheme: Literal["hu_windows", "robust_zscore", "scaled"] | None = None
-    scale_range: tuple[float, float] | None = None
+    scale_range: tuple[VoxelValue, VoxelValue] | None = None
     augmentation: Annotated[AugmentationWishes | None, pydantic.BeforeValidator(_parse_switch)] = None
-    flip_axes: tuple[Annotated[int, pydantic.Field(ge=0, le=2)], ...] | None = None
-    batch_size: int | None = pydantic.Field(default=None, ge=1)
+    flip_axes: tuple[Annotated[WholeNumber, pydantic.Field(ge=0, le=2)], ...] | None = None
+    batch_size: WholeNumber | None = pydantic.Field(default=None, ge=1, le=MAX_BATCH_SIZE)
     precision: Literal["fp32", "bf16", "fp16"] | None = None
-    activation_bytes: int | None = pydantic.Field(default=None, ge=0)
+    activation_bytes: WholeNumber | None = pydantic.Field(default=None, ge=0, le=MAX_DISK_BYTES)

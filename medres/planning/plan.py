@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import math
 from typing import Annotated, Any, Literal, Self
 
 import pydantic
 
 from medres.data.readers.rules import ReadingRules
-from medres.runs.documents import Document
+from medres.runs.documents import Document, Number, WholeNumber
+from medres.runs.plain_data import shortened
 
 #: Named CT windows, (low, high) in Hounsfield units: level -/+ half the usual width.
 CT_WINDOWS_HU: dict[str, tuple[float, float]] = {
@@ -18,6 +20,40 @@ CT_WINDOWS_HU: dict[str, tuple[float, float]] = {
     "bone": (-500.0, 1300.0),
     "wide": (-1000.0, 1000.0),
 }
+
+
+#: Of a window's bound: metal has 30,000.
+MAX_HU = 1_000_000
+
+#: Samples of a training step.
+MAX_BATCH_SIZE = 65_536
+
+#: Of the network's input: voxels along an axis, and voxels in all (512 x 512 x 512: half a GiB in fp32, before the
+#: first layer makes 64 channels of it).
+MAX_SIDE = 32_768
+MAX_VOXELS = 2**27
+
+#: Bytes of disk for activations: 1 PiB.
+MAX_DISK_BYTES = 2**50
+
+Side = Annotated[WholeNumber, pydantic.Field(le=MAX_SIDE)]
+SpacingMm = Annotated[Number, pydantic.Field(le=1000)]
+
+#: A grey value: fp32 ends at 3.4e38, and half of it must still be one.
+GreyValue = Annotated[Number, pydantic.Field(ge=-1e37, le=1e37)]
+#: Of a scan, in any unit: readers refuse values beyond 1e300.
+VoxelValue = Annotated[Number, pydantic.Field(ge=-1e301, le=1e301)]
+
+
+def require_voxels(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return a shape whose voxels a network could be given.
+
+    Raises:
+        ValueError: It has more than `MAX_VOXELS`.
+    """
+    if math.prod(shape) > MAX_VOXELS:
+        raise ValueError(f"must have at most {MAX_VOXELS:,} voxels in all, and has {math.prod(shape):,}")
+    return shape
 
 
 def _parse_windows(value: Any) -> Any:
@@ -31,11 +67,18 @@ def _parse_windows(value: Any) -> Any:
 def _parse_window(window: Any) -> str | tuple[float, float]:
     if isinstance(window, str):
         return _known_window(window)
-    numbers = isinstance(window, (list, tuple)) and all(isinstance(bound, (int, float)) for bound in window)
-    if not numbers or len(window) != 2 or not window[0] < window[1]:
+    numbers = isinstance(window, (list, tuple)) and len(window) == 2 and all(map(_is_bound_hu, window))
+    if not numbers or not window[0] < window[1]:
         names = ", ".join(CT_WINDOWS_HU)
-        raise ValueError(f"window {window!r} must be a name ({names}) or [low, high] in HU, low < high")
+        raise ValueError(
+            f"window {shortened(window)} must be a name ({names}) or [low, high] in HU, low < high, within "
+            f"{MAX_HU:,} HU of 0"
+        )
     return (float(window[0]), float(window[1]))
+
+
+def _is_bound_hu(bound: Any) -> bool:
+    return isinstance(bound, (int, float)) and not isinstance(bound, bool) and abs(bound) <= MAX_HU
 
 
 def _known_window(name: str) -> str:
@@ -43,7 +86,7 @@ def _known_window(name: str) -> str:
         return name
     near = difflib.get_close_matches(name, CT_WINDOWS_HU, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
-    raise ValueError(f"window {name!r} is not one of {', '.join(CT_WINDOWS_HU)}{hint}")
+    raise ValueError(f"window {shortened(name)!r} is not one of {', '.join(CT_WINDOWS_HU)}{hint}")
 
 
 #: Windows by name or as (low, high) in HU.
@@ -75,9 +118,9 @@ class Intensity(Document):
 
     scheme: IntensityScheme
     windows_hu: Windows = ()
-    scale_range: tuple[float, float] = (0.0, 1.0)
-    mean: tuple[float, ...] = (0.5,)
-    std: tuple[float, ...] = (0.5,)
+    scale_range: tuple[VoxelValue, VoxelValue] = (0.0, 1.0)
+    mean: tuple[GreyValue, ...] = (0.5,)
+    std: tuple[GreyValue, ...] = (0.5,)
 
     @pydantic.model_validator(mode="after")
     def _check(self) -> Self:
@@ -108,17 +151,17 @@ def _odd(neighbours: int) -> int:
 
 
 #: How many neighbouring slices are channels; `medres.planning.overrides` has the same.
-Neighbours = Annotated[int, pydantic.AfterValidator(_odd)]
+Neighbours = Annotated[WholeNumber, pydantic.AfterValidator(_odd)]
 
 #: Magnitudes of random changes and what they may be; `medres.planning.overrides` has the same.
-Degrees = Annotated[float, pydantic.Field(ge=0, le=180)]
-Relative = Annotated[float, pydantic.Field(ge=0, lt=1)]
-Deviations = Annotated[float, pydantic.Field(ge=0)]
-Shift = Annotated[float, pydantic.Field(ge=0, le=0.5)]
-CutAway = Annotated[float, pydantic.Field(ge=0, le=0.9)]
-BlurVoxels = Annotated[float, pydantic.Field(ge=0, le=5)]
-Exponent = Annotated[float, pydantic.Field(ge=0, le=4)]
-LogGain = Annotated[float, pydantic.Field(ge=0, le=1)]
+Degrees = Annotated[Number, pydantic.Field(ge=0, le=180)]
+Relative = Annotated[Number, pydantic.Field(ge=0, lt=1)]
+Deviations = Annotated[Number, pydantic.Field(ge=0, le=100)]
+Shift = Annotated[Number, pydantic.Field(ge=0, le=0.5)]
+CutAway = Annotated[Number, pydantic.Field(ge=0, le=0.9)]
+BlurVoxels = Annotated[Number, pydantic.Field(ge=0, le=5)]
+Exponent = Annotated[Number, pydantic.Field(ge=0, le=4)]
+LogGain = Annotated[Number, pydantic.Field(ge=0, le=1)]
 
 
 class Augmentation(Document):
@@ -143,7 +186,7 @@ class Augmentation(Document):
         slice_dropout: Share of a scan's slices that the network is not shown; in 2.5D only.
     """
 
-    flip_axes: tuple[int, ...] = ()
+    flip_axes: tuple[WholeNumber, ...] = ()
     rotation_degrees: Degrees = 10.0
     scale: Relative = 0.1
     translation: Shift = 0.05
@@ -194,16 +237,16 @@ class Plan(Document):
     modality: Literal["CT", "MR", "other"]
     reading: ReadingRules = ReadingRules()
     orientation: str | None = None
-    spacing_mm: tuple[float, ...] | None = None
-    shape: tuple[int, ...]
+    spacing_mm: tuple[SpacingMm, ...] | None = None
+    shape: Annotated[tuple[Side, ...], pydantic.AfterValidator(require_voxels)]
     stem_stride: tuple[Literal[1, 2], Literal[1, 2], Literal[1, 2]] | None = None
     crop: Crop = "none"
-    in_channels: int = pydantic.Field(ge=1)
+    in_channels: WholeNumber = pydantic.Field(ge=1, le=4096)
     intensity: Intensity
     augmentation: Augmentation
-    batch_size: int = pydantic.Field(ge=1)
+    batch_size: WholeNumber = pydantic.Field(ge=1, le=MAX_BATCH_SIZE)
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    activation_bytes: int = pydantic.Field(default=8 * 2**30, ge=0)
+    activation_bytes: WholeNumber = pydantic.Field(default=8 * 2**30, ge=0, le=MAX_DISK_BYTES)
     fingerprint_digest: str = ""
     reasons: dict[str, str] = pydantic.Field(default_factory=dict)
 

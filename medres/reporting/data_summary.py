@@ -34,11 +34,13 @@ def fingerprint_rows(fingerprint: Fingerprint | None) -> list[Row]:
         ("training scans", str(fingerprint.num_scans)),
         ("modality", fingerprint.modality),
         ("evidence", fingerprint.evidence),
+        *([("modality by the headers", _counts(headers))] if (headers := fingerprint.header_modalities) else []),
         *grids,
         ("channels", _counts(fingerprint.num_channels)),
         ("stored type", _counts(fingerprint.dtypes)),
         ("smallest value of a scan", _spread(fingerprint.minimum)),
         ("largest value of a scan", _spread(fingerprint.maximum)),
+        *((f"{tissue} share".replace("_", " "), _spread(one)) for tissue, one in fingerprint.tissue_shares.items()),
     ]
 
 
@@ -49,6 +51,7 @@ def _grid_rows(one: str, many: str, grid: Grid) -> list[Row]:
     else:
         known = "" if grid.num_with_spacing == grid.num_scans else f" ({grid.num_with_spacing} of {grid.num_scans} say)"
         rows.append(("spacing in mm", _spreads(grid.spacing_mm) + known))
+        rows.append(("field of view in mm", _spreads(grid.extent_mm or ())))
     if grid.orientations:
         rows.append(("orientation of the files", _counts(grid.orientations)))
     return [*rows, ("foreground share of the voxels", _spread(grid.foreground_fraction))]

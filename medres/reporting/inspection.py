@@ -100,6 +100,8 @@ class Inspection:
             return f"{said}. medres finetune would refuse the data; --exclude-findings CODE leaves scans out."
         if not self.survey.table.classes:
             return f"{said or 'No error and no warning'}. The scans have no labels yet."
+        if any(group.code == "few-patients" for group in self.groups):
+            return f"{said}. medres finetune divides the data with fewer --folds only."
         return f"{said or 'No error and no warning'}. Nothing here stops medres finetune."
 
 

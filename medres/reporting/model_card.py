@@ -10,7 +10,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from medres.finetuning.scoring import main_block
+from medres.planning.fingerprint import Fingerprint
 from medres.planning.plan import Plan
+from medres.reporting.data_summary import fingerprint_rows
 from medres.reporting.wording import (
     SCORE_NAMES,
     brief,
@@ -28,7 +30,11 @@ _NOT_A_DEVICE = (
 )
 
 
-def model_card(metrics: dict[str, Any], plan: Plan, *, arch: str, weights_source: str, weights_sha256: str = "") -> str:
+def model_card(
+    metrics: dict[str, Any], plan: Plan, *, arch: str, weights_source: str, weights_sha256: str = "",
+    weights_notes: Sequence[str] = (),
+    fingerprint: Fingerprint | None = None,
+) -> str:  # fmt: skip
     """Return the card as Markdown.
 
     Args:
@@ -37,14 +43,18 @@ def model_card(metrics: dict[str, Any], plan: Plan, *, arch: str, weights_source
         arch: Backbone.
         weights_source: Where its weights came from, as the user sees it: a file's name, a timm tag, ``none``.
         weights_sha256: Of the file of those weights; empty without.
+        weights_notes: What a user should know of them, such as which of several networks of the file was taken.
+        fingerprint: Of the training scans: what a scan must be like; None: the section is left out.
     """
     started = "random weights" if weights_source == "none" else _plain(weights_source)
     started += f" (SHA-256 {weights_sha256})" if weights_sha256 else ""
+    started += "".join(f"; {_plain(note)}" for note in weights_notes)
     parts = [
         f"# {' / '.join(_plain(name) for name in metrics['classes'])}: classifier of {_scans(plan)}",
         _NOT_A_DEVICE,
         _section("Model", _model_lines(metrics, plan, arch, started)),
         _section("Intended use", _use_lines(metrics, plan)),
+        *_expected_section(fingerprint),
         _section("Data", _data_lines(metrics)),
         _section("Scores", [_plain(_sentence(main_title(metrics))), "", *_score_rows(main_block(metrics)[1])]),
         *_ensemble_section(metrics),
@@ -84,6 +94,17 @@ def _use_lines(metrics: dict[str, Any], plan: Plan) -> list[str]:
         f"- Output: a probability of each of {names}",
         "- Users: researchers who can judge the scores below against their own question",
     ]
+
+
+def _expected_section(fingerprint: Fingerprint | None) -> list[str]:
+    if fingerprint is None:
+        return []
+    told = (
+        "Each scan is compared with the training scans below (median, and from the smallest to the largest). "
+        "One of another modality, one that shows nothing or one far outside gets probabilities, but no decision."
+    )
+    rows = [[name, _plain(value)] for name, value in fingerprint_rows(fingerprint)]
+    return [_section("Expected scans", [told, "", *_table(["training scans", "value"], rows)])]
 
 
 def _data_lines(metrics: dict[str, Any]) -> list[str]:

@@ -6,7 +6,6 @@ in ten years. It holds pseudonyms, counts and aggregates; no path and no id.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -17,7 +16,6 @@ from markupsafe import Markup
 
 from medres._version import __version__
 from medres.data.findings import read_findings
-from medres.errors import OutputError
 from medres.finetuning.scoring import main_block
 from medres.planning.fingerprint import Fingerprint
 from medres.planning.plan import Plan
@@ -34,7 +32,7 @@ from medres.reporting.pages import page_template
 from medres.reporting.predictions import ScoredUnit, class_probabilities, read_units, worst_errors
 from medres.runs.atomic import atomic_write_text
 from medres.runs.events import Event, read_events, settled
-from medres.runs.folder import RunFolder
+from medres.runs.folder import RunFolder, read_metrics
 
 #: Reliability panels; classes beyond them are named in the tables only.
 MAX_RELIABILITY_PANELS = 12
@@ -67,7 +65,7 @@ def render_report(folder: RunFolder) -> str:
         OutputError: The run has no ``metrics.json``.
         ConfigError: A document of the run is not valid.
     """
-    metrics = _read_metrics(folder)
+    metrics = read_metrics(folder)
     name, _ = main_block(metrics)
     units = read_units(folder.predictions, metrics["classes"], split="held-out" if name == "pooled" else "test")
     events = settled(read_events(folder.events)) if folder.events.is_file() else []
@@ -146,17 +144,6 @@ def _template() -> Template:
         main_title=wording.main_title, count_text=wording.count_text, reasons=wording.reasons,
     )  # fmt: skip
     return template
-
-
-def _read_metrics(folder: RunFolder) -> dict[str, Any]:
-    try:
-        document: dict[str, Any] = json.loads(folder.metrics.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise OutputError(
-            f"{folder.path} holds no finished run: metrics.json is missing.",
-            fix="Give the folder of a finished run, such as runs/NAME.",
-        ) from None
-    return document
 
 
 def _figures(metrics: dict[str, Any], units: Sequence[ScoredUnit], events: Sequence[Event]) -> dict[str, Markup | None]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,13 +11,12 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from medres.deployment.predictor import Predictor
-from medres.errors import OutputError
 from medres.finetuning.scoring import main_block, members_without_learning
 from medres.planning.plan import Plan
 from medres.reporting.tables import confusion_table, per_class_table, result_table
 from medres.reporting.wording import no_learning_lines
 from medres.runs.csv_files import columns_of, read_csv
-from medres.runs.folder import RunFolder
+from medres.runs.folder import RunFolder, read_metrics
 
 
 class Run:
@@ -55,14 +53,7 @@ class Run:
         Raises:
             OutputError: The folder holds no finished run.
         """
-        try:
-            document: dict[str, Any] = json.loads(self.folder.metrics.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise OutputError(
-                f"{self.path} holds no finished run: metrics.json is missing.",
-                fix="Give the folder of a finished run, such as runs/NAME.",
-            ) from None
-        return document
+        return read_metrics(self.folder)
 
     @cached_property
     def predictions(self) -> pd.DataFrame:

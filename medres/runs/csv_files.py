@@ -49,6 +49,16 @@ def csv_line(cells: Iterable[object]) -> str:
     return text.getvalue().removesuffix("\r\n") + "\n"
 
 
+def csv_rows(text: str) -> list[list[str]]:
+    """Return the rows of what `csv_line` wrote, the head among them; empty lines are none.
+
+    Raises:
+        csv.Error: It is no CSV.
+    """
+    reader = csv.reader(io.StringIO(text, newline=""))
+    return [[original(cell) for cell in cells] for cells in reader if cells]
+
+
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]], *, private: bool = False) -> None:
     r"""Write a table as UTF-8, whole or not at all; what is no text (a file name in another encoding) as escapes.
 
@@ -79,18 +89,19 @@ def read_csv(path: Path) -> list[dict[str, str]]:
         UnicodeDecodeError: It is not UTF-8.
         csv.Error: It is no CSV.
     """
-    with path.open(encoding="utf-8", newline="") as file:
-        reader = csv.reader(file)
-        columns = [original(cell) for cell in next(reader, [])]
-        return [_row(columns, cells) for cells in reader if cells]
+    columns, *rows = csv_rows(_text(path)) or [[]]
+    return [_row(columns, cells) for cells in rows]
 
 
 def _row(columns: Sequence[str], cells: Sequence[str]) -> dict[str, str]:
     filled = [*cells, *[""] * (len(columns) - len(cells))]
-    return {column: original(cell) for column, cell in zip(columns, filled, strict=False)}
+    return dict(zip(columns, filled, strict=False))
 
 
 def columns_of(path: Path) -> list[str]:
     """Return the head of a table, empty of an empty file; raises as `read_csv` does."""
-    with path.open(encoding="utf-8", newline="") as file:
-        return [original(cell) for cell in next(csv.reader(file), [])]
+    return next(iter(csv_rows(_text(path))), [])
+
+
+def _text(path: Path) -> str:
+    return path.read_bytes().decode("utf-8")  # as text it would lose carriage returns within cells

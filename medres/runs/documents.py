@@ -7,14 +7,28 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 import pydantic
 import yaml
 
 from medres.errors import ConfigError
 from medres.runs.atomic import atomic_write_json, atomic_write_text
+from medres.runs.plain_data import MAX_DEPTH, PlainDataError, read_json, read_yaml_file, shortened
+
+
+def _no_switch(value: Any) -> Any:
+    """Refuse true and false, which Python takes for 1 and 0, as a number."""
+    if isinstance(value, bool):
+        raise ValueError(f"must be a number, and {str(value).lower()} is a switch")
+    return value
+
+
+#: Numbers of documents. Each field says its least and its largest, so that none is too large for what is done with it.
+WholeNumber = Annotated[int, pydantic.BeforeValidator(_no_switch)]
+Number = Annotated[float, pydantic.Field(allow_inf_nan=False), pydantic.BeforeValidator(_no_switch)]
 
 
 class Document(pydantic.BaseModel):
@@ -37,17 +51,23 @@ class Document(pydantic.BaseModel):
         Raises:
             ConfigError: Naming every key that is unknown, missing or out of range.
         """
+        source = source or cls.__name__
         try:
-            return cls.model_validate(values)
+            document = cls.model_validate(values)
         except pydantic.ValidationError as error:
-            raise ConfigError(*_explain(error, source or cls.__name__)) from None
+            raise ConfigError(*_explain(error, source)) from None
+        except RecursionError:
+            raise ConfigError(f"{source} is not valid. It is nested deeper than {MAX_DEPTH} levels.") from None
+        if faults := list(_beyond_meaning(values)):
+            raise ConfigError(f"{source} is not valid. {' '.join(faults)}")
+        return document
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """Read a YAML or JSON document (JSON is YAML).
+        """Read a document: JSON where the file's name ends so, else YAML.
 
         Raises:
-            ConfigError: The file is missing, is not YAML, or does not hold a valid document.
+            ConfigError: The file is missing, is neither, or does not hold a valid document.
         """
         return cls.from_mapping(read_yaml(path), source=str(path))
 
@@ -83,19 +103,37 @@ def sha256_of(path: Path) -> str:
 
 
 def read_yaml(path: Path) -> Any:
-    """Read YAML data (never Python objects).
+    """Read YAML (never Python objects), or JSON where the file's name ends so.
 
     Raises:
-        ConfigError: The file is missing or is not YAML.
+        ConfigError: The file is missing, is neither, or goes beyond the limits of `medres.runs.plain_data`.
     """
+    is_json = path.suffix.lower() == ".json"
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
+        return read_json(path) if is_json else read_yaml_file(path)
     except FileNotFoundError:
         raise ConfigError(f"{path} does not exist.", fix="Check the path.") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not valid YAML: {error}.", fix="Mend the line it names.") from None
+    except PlainDataError as error:
+        kind, fix = ("JSON", "Mend it.") if is_json else ("YAML", "Mend the line it names.")
+        raise ConfigError(f"{path} is not valid {kind}: {error}.", fix=fix) from None
     except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}.", fix="Check the path.") from None
+        raise ConfigError(f"{shortened(str(path))} cannot be read: {error.strerror}.", fix="Check the path.") from None
+    except ValueError:  # a NUL
+        raise ConfigError(f"{str(path)!r} cannot be a path.", fix="Check the path.") from None
+
+
+def _beyond_meaning(values: Any, key: str = "", depth: int = 0) -> Iterator[str]:
+    """Yield what no key may hold: whole numbers that 64 bits do not, NUL characters, nesting without end."""
+    if depth > MAX_DEPTH:
+        yield f"{shortened(key)}: is nested deeper than {MAX_DEPTH} levels."
+    elif isinstance(values, (dict, list, tuple)):
+        inner = values.items() if isinstance(values, dict) else enumerate(values)
+        for name, value in inner:
+            yield from _beyond_meaning(value, f"{key}.{name}".lstrip("."), depth + 1)
+    elif isinstance(values, int) and not -(2**63) <= values < 2**63:
+        yield f"{key or 'it'}: must be a number that 64 bits hold; got {shortened(values)}."
+    elif isinstance(values, (str, Path)) and "\0" in str(values):
+        yield f"{key or 'it'}: must not hold a NUL character; got {shortened(repr(str(values)))}."
 
 
 def _explain(error: pydantic.ValidationError, source: str) -> tuple[str]:
@@ -104,13 +142,17 @@ def _explain(error: pydantic.ValidationError, source: str) -> tuple[str]:
         # a list whose items are at fault counts as empty, too: that is not said of it
         if item["type"] == "too_short" and any(len(other["loc"]) > len(item["loc"]) for other in error.errors()):
             continue
-        key = ".".join(str(part) for part in item["loc"]) or "(whole document)"
+        key = ".".join(shortened(str(part)) for part in item["loc"]) or "(whole document)"
         # a rule between keys names their values itself
         silent = item["type"] in ("missing", "extra_forbidden") or isinstance(item["input"], dict)
-        given = "" if silent else f"; got {item['input']!r}"
+        given = "" if silent else f"; got {_given(item['input'])}"
         reason = _REASONS.get(item["type"], item["msg"].removeprefix("Value error, "))
         lines.append(f"{key}: {reason}{given}.")
     return (f"{source} is not valid. " + " ".join(lines),)
+
+
+def _given(value: Any) -> str:
+    return repr(shortened(value)) if isinstance(value, str) else shortened(value)
 
 
 _REASONS = {"extra_forbidden": "unknown key (misspelt?)", "missing": "is required"}

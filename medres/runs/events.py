@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from medres.runs.atomic import explained_os_errors
+from medres.runs.plain_data import PlainDataError, parse_json
 
 Event = dict[str, Any]
 Listener = Callable[[Event], None]
@@ -101,13 +102,15 @@ class SilentLog(EventLog):
 
 
 def read_events(path: Path) -> list[Event]:
-    """Return all whole events; a last line that a killed writer left unfinished is left out."""
+    """Return all whole events; what is none (a line that a killed writer left unfinished) is left out."""
     events = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_bytes().splitlines():  # as text it would be cut at separators inside of a name, too
         try:
-            events.append(json.loads(line))
-        except json.JSONDecodeError:
+            event = parse_json(line)
+        except PlainDataError:
             continue
+        if isinstance(event, dict) and isinstance(event.get("kind"), str):
+            events.append(event)
     return events
 
 

@@ -8,10 +8,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 from medres.errors import OutputError
 from medres.runs.atomic import explained_os_errors, require_writable
 from medres.runs.events import EventLog, read_events
+from medres.runs.plain_data import PlainDataError, read_json
 from medres.runs.pseudonyms import Pseudonyms, load_pseudonyms
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -129,6 +131,26 @@ class RunFolder:
     def pseudonyms(self) -> Pseudonyms:
         """Return the pseudonyms of the run; their salt is made on first use."""
         return load_pseudonyms(self.salt)
+
+
+def read_metrics(folder: RunFolder) -> dict[str, Any]:
+    """Return the document ``metrics.json`` of a finished run.
+
+    Raises:
+        OutputError: The folder holds no finished run, or the file is damaged.
+    """
+    try:
+        document = read_json(folder.metrics)
+    except FileNotFoundError:
+        raise OutputError(
+            f"{folder.path} holds no finished run: metrics.json is missing.",
+            fix="Give the folder of a finished run, such as runs/NAME.",
+        ) from None
+    except PlainDataError as error:
+        raise OutputError(f"{folder.metrics} is damaged: {error}.", fix="Restore the file.") from None
+    if not isinstance(document, dict):
+        raise OutputError(f"{folder.metrics} is damaged: it does not hold keys and values.", fix="Restore the file.")
+    return document
 
 
 def new_run_folder(output: Path, name: str) -> RunFolder:

@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+import pydantic
+
 from medres.runs.atomic import atomic_write
 from medres.runs.csv_files import write_csv
 from medres.runs.documents import Document
@@ -58,7 +60,7 @@ def write_mapping(path: Path, rows: Iterable[tuple[str, str, str]]) -> None:
 
 class _Salt(Document):
     format: int = 1
-    salt: str
+    salt: str = pydantic.Field(pattern=r"^([0-9a-f]{2})+$")
 
 
 def load_pseudonyms(path: Path) -> Pseudonyms:

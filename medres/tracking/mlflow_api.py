@@ -15,11 +15,12 @@ with mlflow_settings(), importing_libraries():
     from mlflow.entities.model_registry import ModelVersion
     from mlflow.exceptions import MlflowException
     from mlflow.models import Model, ModelSignature
+    from mlflow.protos.databricks_pb2 import BAD_REQUEST
     from mlflow.pyfunc import PythonModel
-    from mlflow.types import ColSpec, Schema
+    from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
 
 __all__ = [
-    "CodeDatasetSource", "ColSpec", "Dataset", "DatasetInput", "InputTag", "Metric", "MlflowClient", "MlflowException",
-    "MlflowExperiment", "Model", "ModelSignature", "ModelVersion", "Param", "PythonModel", "Run", "RunTag", "Schema",
-    "mlflow",
+    "BAD_REQUEST", "CodeDatasetSource", "ColSpec", "Dataset", "DatasetInput", "InputTag", "Metric", "MlflowClient",
+    "MlflowException", "MlflowExperiment", "Model", "ModelSignature", "ModelVersion", "Param", "ParamSchema",
+    "ParamSpec", "PythonModel", "Run", "RunTag", "Schema", "mlflow",
 ]  # fmt: skip

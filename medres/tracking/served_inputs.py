@@ -2,16 +2,14 @@
 
 The columns follow from how the model reads scans: ``image`` or ``path``; for several sequences ``image_<name>`` or
 ``path_<name>`` each; for a region of interest also ``center_x_mm, center_y_mm, center_z_mm``, or ``mask`` or
-``mask_path``. Where the rows of a request differ, a column of bytes is left empty, not null, which MLflow refuses.
+``mask_path``. Where the rows of a request differ, a row has only its own columns, or leaves the others empty or null.
 
 No sentence repeats what was sent, or what a file's header says.
 """
 
 from __future__ import annotations
 
-import base64
 import logging
-import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,8 +19,10 @@ from medres.data.image import ScanImage
 from medres.data.readers import read_scan, read_scan_bytes
 from medres.data.readers.rules import MaskRules, ReadingRules
 from medres.data.sample import assemble_sample
+from medres.data.sources.regions import MAX_MM
 from medres.errors import MedresError, UnreadableScanError
 from medres.tracking.mlflow_api import ColSpec, Schema
+from medres.tracking.sent_files import file_bytes
 from medres.tracking.served_limits import TOO_LARGE
 
 #: Folder below which a client may name files by `path`; without it, `path` is refused.
@@ -44,6 +44,9 @@ BAD_REGION = (
 BAD_SEQUENCES = "The sequences do not show the same space, or one of them is not a single grey image."
 NO_PATHS = "This server takes no paths: send the bytes of the file in the column image."
 BAD_PATH = "This path is not a readable file below the server's folder."
+NOT_BASE64 = (
+    "What was sent as the bytes of a file is not base64: send what `base64 FILE` prints, with or without line breaks."
+)
 NOT_A_SCAN = "This is not a scan that can be read: it is damaged, or of a format that is not supported."
 FAILED = "This scan could not be predicted."
 
@@ -143,23 +146,18 @@ def _read(row: Mapping[str, Any], image: str, path: str, rules: ReadingRules, ne
     if isinstance(name, str) and has_path:
         return read_scan(allowed_path(name), rules=rules)
     assert isinstance(content, (bytes, bytearray, str))
-    return read_scan_bytes(_file_bytes(content), rules=rules)
+    decoded = file_bytes(content)
+    if decoded is None:
+        raise RefusedError(NOT_BASE64)
+    return read_scan_bytes(decoded, rules=rules)
 
 
 def _center(row: Mapping[str, Any]) -> tuple[float, float, float] | None:
     """Return the centre, or None where the row has none of its three numbers."""
     values = [row.get(name) for name in _CENTER]
-    numbers = [float(value) for value in values if isinstance(value, (int, float)) and math.isfinite(value)]
+    numbers = [float(value) for value in values if isinstance(value, (int, float)) and abs(value) <= MAX_MM]
     if not numbers and not any(isinstance(value, str) for value in values):
         return None
     if len(numbers) < len(_CENTER):
         raise RefusedError(NEEDS_REGION)
     return (numbers[0], numbers[1], numbers[2])
-
-
-def _file_bytes(content: bytes | bytearray | str) -> bytes:
-    """Undo base64 where MLflow left it: it does so for ``dataframe_split``, not for ``inputs`` and ``instances``."""
-    try:
-        return base64.b64decode(content, validate=True)
-    except ValueError:  # the bytes of a file: no format of scans consists of letters and digits alone
-        return content.encode() if isinstance(content, str) else bytes(content)

@@ -20,12 +20,16 @@ from medres.data.readers.rules import ReadingRules
 from medres.deployment.manifest import BundleManifest
 from medres.deployment.predictions import Predictions
 from medres.deployment.predictor import Predictor
+from medres.errors import UsageError
 from medres.runs.host import independent_of_host
-from medres.tracking.mlflow_api import ColSpec, ModelSignature, PythonModel, Schema
+from medres.tracking.mlflow_api import ColSpec, ModelSignature, ParamSchema, ParamSpec, PythonModel, Schema
+from medres.tracking.sent_rows import keep_rows, rows_of_table, unknown_columns
 from medres.tracking.served_inputs import FAILED, input_columns, input_schema, read_row
 from medres.tracking.served_limits import BUSY, RefusedRequestError, ServedLimits, limit_requests
 
 DOES_NOT_FIT = "This scan does not fit the model: its dimensions, channels or geometry are others than in training."
+UNLIKE = "This scan was refused: it is unlike those that the model was trained on."
+BAD_POLICY = "The parameter on_mismatch is none of warn, withhold and refuse."
 
 _logger = logging.getLogger(__name__)
 
@@ -34,48 +38,56 @@ class ServedModel(PythonModel):  # type: ignore[misc]  # MLflow has no types
     """Predict rows of a table: column ``image`` (the bytes of a file, or of a zipped DICOM series) or column ``path``.
 
     Models of several sequences or of a region of interest take more columns: `medres.tracking.served_inputs`.
-    The answer has the columns ``predicted``, ``prob_<class>``, ``decision`` and ``findings`` (empty, or sentences).
+    The answer has the columns ``predicted``, ``prob_<class>``, ``decision`` and ``findings`` (empty, or sentences). The
+    parameter ``on_mismatch`` says what is done about a scan unlike those of training: by default ``withhold``.
     """
 
     def load_context(self, context: Any) -> None:
-        """Load the bundle and verify it, golden case included."""
+        """Load the bundle and verify it, golden case included; requests then keep their rows (`sent_rows`)."""
+        keep_rows()
         self._predictor = Predictor(Path(context.artifacts["bundle"]))
         self._limits = ServedLimits(self._predictor.bundle.fingerprint)
         limit_requests(self._limits.max_request_bytes)
 
     @independent_of_host()
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
-        """Return one row a scan, in the order of the request.
+        """Return one row for each row of the request, in its order; ``params`` may hold ``on_mismatch``.
 
         Raises:
+            RequestError: Nothing that was sent is a column of the model, and MLflow kept no row.
             RefusedRequestError: Other requests hold the memory for scans.
         """
-        del context, params
+        del context
+        policy = (params or {}).get("on_mismatch", "withhold")
         rules = self._predictor.bundle.plan.reading
-        # a column that is not there is empty
-        records = model_input.reindex(columns=list(input_columns(rules))).to_dict("records")
-        answers = [self._answered({str(name): value for name, value in record.items()}, rules) for record in records]
+        columns = list(input_columns(rules))
+        sent = rows_of_table(model_input, columns)
+        answers = [_with_finding(self._answered(row, rules, policy), unknown_columns(row, columns)) for row in sent]
         return pd.DataFrame(answers, columns=output_columns(self._predictor.classes), dtype=object)
 
-    def _answered(self, row: Mapping[str, Any], rules: ReadingRules) -> dict[str, Any]:
+    def _answered(self, row: Mapping[str, Any], rules: ReadingRules, on_mismatch: str) -> dict[str, Any]:
         """Read and predict one row: what it holds in memory is given back before the next one is read."""
         with reading_within(self._limits.budget()) as budget:
             image = read_row(row, rules)
             if budget.was_busy:
                 raise RefusedRequestError(BUSY, status=503)
-            return self._answers([image])[0] if isinstance(image, ScanImage) else self._refusal(image)
+            return self._answers([image], on_mismatch)[0] if isinstance(image, ScanImage) else self._refusal(image)
 
-    def _answers(self, images: Sequence[ScanImage]) -> list[dict[str, Any]]:
+    def _answers(self, images: Sequence[ScanImage], on_mismatch: str) -> list[dict[str, Any]]:
         try:
-            predictions = self._predictor.predict_images(images)
+            predictions = self._predictor.with_policy(on_mismatch).predict_images(images)
+        except UsageError:
+            return [self._refusal(BAD_POLICY) for _ in images]
         except Exception as error:  # the client must not see it, see above; the operator finds its kind in the log
             _logger.error("a request failed with %s", type(error).__name__)
             return [self._refusal(FAILED) for _ in images]
         return [self._answer(predictions, index) for index in range(len(images))]
 
     def _answer(self, predictions: Predictions, index: int) -> dict[str, Any]:
-        if predictions.errors[index] is not None:
-            return self._refusal(DOES_NOT_FIT)
+        error = predictions.errors[index]
+        if error is not None:
+            known = [finding for finding in predictions.findings[index] if str(error) not in finding]
+            return self._refusal(" ".join([UNLIKE if predictions.withheld[index] else DOES_NOT_FIT, *known]))
         probabilities = predictions.probabilities[index]
         return {
             "predicted": predictions.predicted[index],
@@ -86,6 +98,10 @@ class ServedModel(PythonModel):  # type: ignore[misc]  # MLflow has no types
 
     def _refusal(self, finding: str) -> dict[str, Any]:
         return {**dict.fromkeys(output_columns(self._predictor.classes)), "findings": finding}
+
+
+def _with_finding(answer: dict[str, Any], finding: str) -> dict[str, Any]:
+    return {**answer, "findings": f"{answer['findings']} {finding}".strip()}
 
 
 def output_columns(classes: Sequence[str]) -> list[str]:
@@ -100,4 +116,5 @@ def model_signature(manifest: BundleManifest, reading: ReadingRules) -> ModelSig
         ColSpec("double" if name in numbers else "string", name, required=False)
         for name in output_columns(manifest.classes)
     ]
-    return ModelSignature(inputs=input_schema(reading), outputs=Schema(outputs))
+    policy = ParamSpec("on_mismatch", "string", "withhold")
+    return ModelSignature(inputs=input_schema(reading), outputs=Schema(outputs), params=ParamSchema([policy]))

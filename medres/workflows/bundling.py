@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 
 from medres.deployment.bundle import write_bundle
@@ -11,7 +10,7 @@ from medres.finetuning.cross_validation import ensemble_operating_point
 from medres.finetuning.outcomes import FoldOutcome
 from medres.finetuning.scoring import members_without_learning
 from medres.reporting.model_card import model_card
-from medres.runs.folder import RunFolder
+from medres.runs.folder import RunFolder, read_metrics
 from medres.workflows.design import Design
 from medres.workflows.study import Study
 
@@ -20,7 +19,7 @@ def write_run_bundle(
     folder: RunFolder, study: Study, design: Design, outcomes: Sequence[FoldOutcome], temperatures: Sequence[float]
 ) -> None:
     """Write ``model/``: all members with their calibration, the plan, the fingerprint, a golden case and a card."""
-    metrics = json.loads(folder.metrics.read_text(encoding="utf-8"))
+    metrics = read_metrics(folder)
     weights = design.weights
     write_bundle(
         folder.model,
@@ -42,6 +41,8 @@ def write_run_bundle(
             arch=design.arch,
             weights_source=design.weights_source,
             weights_sha256=weights.sha256 if weights else "",
+            weights_notes=weights.notes if weights else (),
+            fingerprint=study.fingerprint,
         ),
     )
 

@@ -14,8 +14,10 @@ from rich.text import Text
 
 from medres.data.phantoms import write_phantoms
 from medres.errors import ModelError, UsageError
+from medres.planning.plan import MAX_BATCH_SIZE, MAX_SIDE
 from medres.runs.atomic import require_writable
 from medres.runs.host import independent_of_host
+from medres.runs.plain_data import shortened
 
 #: Side of the input and scans a step that memory is told for, by spatial dims: what a CPU's plan has at most.
 _SIDE = {2: 224, 3: 96}
@@ -151,7 +153,8 @@ def parse_shape(text: str) -> tuple[int, ...]:
         return tuple(int(part) for part in text.replace("x", ",").split(","))
     except ValueError:
         raise UsageError(
-            f"--shape {text!r} is no shape.", fix="Write whole numbers: H,W such as 224,224, or D,H,W such as 64,64,64."
+            f"--shape {shortened(text)!r} is no shape.",
+            fix="Write whole numbers: H,W such as 224,224, or D,H,W such as 64,64,64.",
         ) from None
 
 
@@ -159,11 +162,14 @@ def _check_sizes(shape: tuple[int, ...], batch_size: int, spatial_dims: int) -> 
     axes = {2: "H,W", 3: "D,H,W"}[spatial_dims]
     if len(shape) != spatial_dims:
         raise UsageError(
-            f"Shape {list(shape)} cannot be that of an input in {spatial_dims}D.",
+            f"Shape {shortened(list(shape))} cannot be that of an input in {spatial_dims}D.",
             fix=f"Give {spatial_dims} sizes, order {axes}, or the other --dims.",
         )
-    if min((*shape, batch_size)) < 1:
-        raise UsageError(f"Batches of {batch_size} at {list(shape)} cannot be.", fix="Sizes and batch are 1 or more.")
+    if min((*shape, batch_size)) < 1 or max(shape) > MAX_SIDE or batch_size > MAX_BATCH_SIZE:
+        raise UsageError(
+            f"Batches of {shortened(batch_size)} at {shortened(list(shape))} cannot be.",
+            fix=f"Sizes are from 1 to {MAX_SIDE:,}, the batch from 1 to {MAX_BATCH_SIZE:,}.",
+        )
 
 
 def _of_plugins(

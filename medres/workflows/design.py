@@ -165,7 +165,10 @@ def make_feed(
         images=study.survey.images, keys=[keys[row] for row in wanted], progress=progress,
     )  # fmt: skip
     augmenter = make_augmenter(design.plan)
-    return Feed(cache=cache, keys=keys, preprocessor=preprocessor, augmenter=augmenter, device=design.device)
+    return Feed(
+        cache=cache, keys=keys, preprocessor=preprocessor, augmenter=augmenter, device=design.device,
+        appearances=[study.survey.known[scan.sample_id].look for scan in study.table],
+    )  # fmt: skip
 
 
 def sample_keys(study: Study) -> tuple[str, ...]:

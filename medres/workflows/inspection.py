@@ -10,16 +10,13 @@ from medres.config import DataConfig
 from medres.data.checks.recorded import read_record
 from medres.data.exclusion import without_known
 from medres.data.findings import Finding
-from medres.data.folds import make_folds
 from medres.data.readers.rules import ReadingRules
 from medres.data.sources import list_scans
-from medres.data.sources.data_list import LIST_NAMES, is_data_list
-from medres.data.sources.delimited import TABLE_SUFFIXES, WORKBOOK_SUFFIXES
 from medres.data.sources.problems import found
 from medres.data.survey import Survey, survey_scans
 from medres.data.table import ScanTable
 from medres.data.wording import counted
-from medres.errors import DataError, PlanError
+from medres.errors import DataError, NoLabelsError, PlanError
 from medres.planning.reading import choose_reading
 from medres.reporting.inspection import Inspection
 from medres.reporting.inspection_page import render_inspection
@@ -27,10 +24,12 @@ from medres.reporting.pages import write_page
 from medres.runs.atomic import require_place
 from medres.runs.host import independent_of_host
 from medres.runs.progress import Progress, Silent
-from medres.workflows.scans import load_table
+from medres.workflows.scans import divided, load_table
 
-#: What says that a folder has labels; a mistake in them is then refused, not taken as data without labels.
-_SAYS_LABELS = ("labels", "participants", "dataset_description")
+# who gives one of these has labels: that there are none is then refused
+_ABOUT_LABELS = (
+    "labels", "label_column", "patient_column", "patient_pattern", "unit_column", "positive", "mask_column", "suffix",
+)  # fmt: skip
 
 
 def inspect(data: str | Path, **options: Any) -> Inspection:
@@ -79,28 +78,35 @@ def run_inspect(
     survey = survey_scans(
         table, progress=progress, rules=rules, memory_bytes=0, refuse=False,
         exclude=config.exclude_findings, record=record, thumbnails=html is not None,
+        group_near=config.near_duplicates == "group",
     )  # fmt: skip
-    survey = replace(survey, findings=(*survey.findings, *_cannot_be_divided(survey)))
+    survey = replace(survey, findings=(*survey.findings, *_cannot_be_trained_on(survey)))
     inspection = Inspection(survey=survey)
     if html is None:
         return inspection
     return replace(inspection, page=write_page(Path(html), render_inspection(inspection)))
 
 
-def _cannot_be_divided(survey: Survey) -> tuple[Finding, ...]:
-    """Return a finding where ``medres finetune`` refuses the data whatever ``--folds`` is, though no scan is wrong."""
+def _cannot_be_trained_on(survey: Survey) -> tuple[Finding, ...]:
+    """Return a finding where ``medres finetune`` refuses the data though no scan is wrong: as a whole it does not do.
+
+    A warning where another number of folds than the default would do.
+    """
     told = any(finding.severity == "error" for finding in survey.findings)
     if told or not survey.table.classes:
         return ()
     problems = []
     for num_folds in (None, 2):
         try:
-            make_folds(survey.table, num_folds=num_folds, seed=0)
+            divided(survey, num_folds=num_folds, seed=0)
         except DataError as error:
             problems.append(error)
         else:
-            return ()
-    return (found("too-few-patients", problems[-1].problem, fix=problems[-1].fix),)
+            break
+    if not problems:
+        return ()
+    code = "too-few-patients" if len(problems) == 2 else "few-patients"
+    return (found(code, problems[0].problem, fix=problems[0].fix),)
 
 
 def _rules(config: DataConfig, table: ScanTable, progress: Progress) -> tuple[ReadingRules, ScanTable]:
@@ -114,24 +120,28 @@ def _rules(config: DataConfig, table: ScanTable, progress: Progress) -> tuple[Re
 
 
 def read_table(config: DataConfig) -> ScanTable:
-    """Return the scans with their labels; without, where the data has none and none were asked for.
+    """Return the scans with their labels; without, where nothing says that they have some and none were asked for.
+
+    What the labels are, and whether there are any, the sources decide, for ``medres finetune`` as well.
 
     Raises:
         DataError: The data cannot be understood.
     """
     try:
         table = load_table(config)
-    except DataError as error:
-        if not config.data.exists() or _asks_for_labels(config):
+    except NoLabelsError as error:
+        if _asks_for_labels(config):
             raise
         return _unlabelled(config, error)
-    if not table.source.startswith("class folders") or _asks_for_labels(config) or not _folders_are_patients(table):
+    if _asks_for_labels(config) or not _folders_are_patients(table):
         return table
     return _unlabelled(config, DataError(f"each of {counted(len(table.classes), 'folder')} holds one patient."))
 
 
 def _folders_are_patients(table: ScanTable) -> bool:
     """Return whether no class has two patients: then the folders are those of an archive, and nothing says a label."""
+    if table.splits or not table.source.startswith("class folders"):
+        return False
     patients = {(scan.label, scan.patient_id) for scan in table}
     return len(table.classes) > 1 and len(patients) == len(table.classes)
 
@@ -145,11 +155,5 @@ def _unlabelled(config: DataConfig, reason: DataError) -> ScanTable:
 
 
 def _asks_for_labels(config: DataConfig) -> bool:
-    defaults = {"labels": None, "label_column": "label", "patient_column": None, "unit_column": None, "positive": None}
-    asked = any(getattr(config, key) != value for key, value in defaults.items())
-    suffixes = {*TABLE_SUFFIXES, *WORKBOOK_SUFFIXES, ".json"}
-    if config.data.is_file():
-        return asked or config.data.suffix.lower() in suffixes
-    files = [path for path in config.data.iterdir() if path.suffix.lower() in suffixes]
-    lists = (config.data / name for name in LIST_NAMES)
-    return asked or any(path.stem.lower() in _SAYS_LABELS for path in files) or any(map(is_data_list, lists))
+    """Return whether an option is given that scans without labels have no use for."""
+    return any(getattr(config, key) != DataConfig.model_fields[key].default for key in _ABOUT_LABELS)

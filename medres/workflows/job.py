@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -34,6 +35,7 @@ from medres.runs.csv_files import read_csv
 from medres.runs.documents import Document, digest_of
 from medres.runs.events import EventLog, read_events
 from medres.runs.folder import RunFolder
+from medres.runs.plain_data import shortened
 from medres.runs.progress import Prefixed, Progress
 from medres.workflows.bundling import write_run_bundle
 from medres.workflows.design import Design, make_design, make_feed, write_design
@@ -356,7 +358,13 @@ def _has_ended(log: EventLog, index: int) -> bool:
 
 
 def _require_same_scans(table: ScanTable, folder: RunFolder) -> None:
-    known = {row["sample_id"]: (row["content_hash"], row["label"]) for row in read_csv(folder.scans)}
+    try:
+        known = {row["sample_id"]: (row["content_hash"], row["label"]) for row in read_csv(folder.scans)}
+    except (csv.Error, KeyError, UnicodeDecodeError) as error:
+        raise TrainingError(
+            f"{folder.path} cannot go on: {folder.scans.name} is damaged ({shortened(str(error))}).",
+            fix="Restore the file, or begin a new run.",
+        ) from None
     now = {scan.sample_id: (scan.content_hash, scan.label or "") for scan in table}
     changed = sorted(name for name in known.keys() | now.keys() if known.get(name) != now.get(name))
     if changed:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from medres.config import DataConfig
+from medres.data.folds import Folding, make_folds
 from medres.data.sources import load_scans
+from medres.data.survey import Survey
 from medres.data.table import ScanTable
+from medres.planning.fingerprint import Fingerprint, make_fingerprint
 
 
 def load_table(config: DataConfig) -> ScanTable:
@@ -20,3 +23,14 @@ def load_table(config: DataConfig) -> ScanTable:
         series=config.series, sequences=config.sequences, mask_column=config.mask_column,
         suffix=config.suffix,
     )  # fmt: skip
+
+
+def divided(survey: Survey, *, num_folds: int | None, seed: int) -> tuple[Folding, Fingerprint]:
+    """Return who trains and who is scored, and the fingerprint of the training rows; test rows are never seen by it.
+
+    Raises:
+        DataError: The data cannot be divided so, or its training scans are not alike.
+    """
+    folding = make_folds(survey.table, num_folds=num_folds, seed=seed)
+    ids = [survey.table.scans[int(row)].sample_id for row in folding.training]
+    return folding, make_fingerprint({sample_id: survey.statistics[sample_id] for sample_id in ids})

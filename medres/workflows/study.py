@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,13 +12,12 @@ from medres.data.exclusion import without_known
 from medres.data.findings import write_findings
 from medres.data.folds import Folding, make_folds
 from medres.data.readers.rules import ReadingRules
-from medres.data.statistics import ScanStatistics
 from medres.data.survey import Survey, survey_scans
 from medres.data.table import ScanTable
 from medres.errors import UsageError
 from medres.finetuning.predictions import unit_of, write_folds
 from medres.planning.choice import Choice
-from medres.planning.fingerprint import Fingerprint, make_fingerprint
+from medres.planning.fingerprint import Fingerprint
 from medres.planning.plan import Plan
 from medres.planning.reading import choose_reading
 from medres.runs.documents import digest_of
@@ -27,7 +26,7 @@ from medres.runs.printable import one_line
 from medres.runs.progress import Progress
 from medres.runs.pseudonyms import Pseudonyms, write_mapping
 from medres.workflows.preflight import check_table
-from medres.workflows.scans import load_table
+from medres.workflows.scans import divided, load_table
 
 #: Sources that are named after their kind; a label table is named after its file, and file names stay here.
 _KINDS_OF_SOURCE = frozenset(
@@ -66,8 +65,7 @@ def read_study(config: FinetuneConfig, progress: Progress) -> Study:
         table, progress=progress, rules=reading.value, remember=config.survey_memory,
         exclude=config.exclude_findings, group_near=config.near_duplicates == "group",
     )  # fmt: skip
-    folding = make_folds(survey.table, num_folds=config.folds, seed=config.seed)
-    fingerprint = make_fingerprint(_training_statistics(survey, folding))
+    folding, fingerprint = divided(survey, num_folds=config.folds, seed=config.seed)
     study = Study(table=survey.table, folding=folding, survey=survey, fingerprint=fingerprint, reading=reading)
     for note in (*folding.notes, *survey.notes()):
         progress.note(note)
@@ -99,11 +97,6 @@ def _say_what_was_understood(table: ScanTable, progress: Progress) -> None:
         progress.note(one_line(f"positive class: {table.classes[-1]} (--positive chooses the other)"))
     for note in table.notes:
         progress.note(one_line(note))
-
-
-def _training_statistics(survey: Survey, folding: Folding) -> Mapping[str, ScanStatistics]:
-    ids = [survey.table.scans[int(row)].sample_id for row in folding.training]
-    return {sample_id: survey.statistics[sample_id] for sample_id in ids}
 
 
 def write_study(study: Study, folder: RunFolder) -> None:

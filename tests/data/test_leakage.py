@@ -8,8 +8,9 @@ import pytest
 
 from medres.data.catalogue import KINDS
 from medres.data.folds import inner_split, make_folds
-from medres.data.leakage import leakage_findings, lookalike_key
+from medres.data.leakage import leakage_findings
 from medres.data.near_duplicates import NearGroup
+from medres.data.spelling import lookalike_key
 from medres.errors import DataError
 from tests.data.making import table_of
 
@@ -155,7 +156,9 @@ def test_ids_that_look_alike(one, other, alike):
 def test_what_the_source_found_is_not_found_again():
     table = table_of([("a", "01", "x", ""), ("b", "1", "x", "")])
     (finding,) = found(table)
-    assert finding.value == "Patients '01' and '1' are taken as different patients."
+    assert finding.value == (
+        "The patients '01' (1 scan) and '1' (1 scan) are taken as different; they differ in leading zeros only."
+    )
     assert found(replace(table, findings=(finding,))) == []
 
 

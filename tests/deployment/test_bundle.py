@@ -5,6 +5,7 @@ import os
 import pickle
 import re
 import struct
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -150,6 +151,44 @@ def test_a_link_in_the_place_of_a_file_is_refused(bundle: Path, tmp_path: Path) 
     (bundle / "member_0.safetensors").rename(tmp_path / "elsewhere")
     (bundle / "member_0.safetensors").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(BundleError, match="not a plain file"):
+        load_bundle(bundle)
+
+
+ADDED: dict[str, Callable[[Path], object]] = {
+    ".hidden": lambda path: path.write_text("x"),
+    ".DS_Store": lambda path: path.write_text("x"),
+    ".gitignore": lambda path: path.write_text("x"),
+    "__pycache__": lambda path: path.mkdir(),
+    ".cache": lambda path: path.mkdir(),
+    "more.safetensors": lambda path: path.write_bytes(b""),
+    ".link": lambda path: path.symlink_to("/etc/passwd"),
+    "nowhere": lambda path: path.symlink_to("/does/not/exist"),
+    "x" * 200: lambda path: path.mkdir(),
+    "line\nbreak": lambda path: path.write_text("x"),
+}
+
+
+@pytest.mark.parametrize("name", ADDED)
+@pytest.mark.parametrize("verify", [True, False])
+def test_what_the_bundle_does_not_list_is_refused_hidden_or_not(bundle: Path, name: str, verify: bool) -> None:
+    ADDED[name](bundle / name)
+    with pytest.raises(BundleError, match=r"which the bundle does not list\. Take it out") as caught:
+        load_bundle(bundle, verify=verify)
+    assert repr(name)[1:-1][:20] in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_many_added_files_are_a_short_message(bundle: Path) -> None:
+    for number in range(50):
+        (bundle / f".hidden{number:02}").write_text("x")
+    with pytest.raises(BundleError, match=r"\.hidden00, .* and 45 more, which the bundle does not list"):
+        load_bundle(bundle)
+
+
+def test_a_linked_document_is_refused(bundle: Path, tmp_path: Path) -> None:
+    (bundle / "bundle.json").rename(tmp_path / "elsewhere")
+    (bundle / "bundle.json").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(BundleError, match="is a link, not a plain file"):
         load_bundle(bundle)
 
 

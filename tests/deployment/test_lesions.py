@@ -56,8 +56,8 @@ def test_scans_without_a_region_are_refused_with_the_way_out(lesions: Lesions) -
     assert np.isfinite(found.probabilities[1:]).all()
     assert "without a region of interest" in str(found.errors[0])
     assert "center_x_mm" in found.findings[0][0]
-    with pytest.raises(DataError, match="Give a table"):
-        Predictor(lesions.bundle).predict([bare.path])
+    alone = Predictor(lesions.bundle).predict([bare.path])
+    assert "Give a table" in str(alone.errors[0])
 
 
 def test_a_file_alone_has_no_region(tmp_path: Path) -> None:
@@ -98,4 +98,4 @@ def test_what_the_reader_decided_is_told_in_the_words_of_the_catalogue(lesions: 
     image = read_sample(lesions.table.scans[-1], rules=lesions.plan.reading)
     noted = replace(image, notes=("uneven-slices: of Doe^John", "units: are mm", "uneven-slices: again", "Doe: x"))
     (findings,) = Predictor(lesions.bundle).predict_images([noted]).findings
-    assert findings == ("Warning uneven-slices: expected is that slices lie at one distance.",)
+    assert findings == ("uneven-slices: expected is that slices lie at one distance.",)

@@ -12,6 +12,7 @@ import pytest
 import torch
 from scipy.special import softmax
 
+from medres.data.catalogue import KINDS
 from medres.data.readers import read_scan
 from medres.data.sources import list_scans
 from medres.deployment.bundle import load_bundle
@@ -123,9 +124,25 @@ def test_bad_scans_are_told_in_their_rows_and_the_others_predicted(tiny: Tiny, t
         assert np.isnan(found.probabilities[row]).all()
         assert (found.predicted[row], found.decision[row], found.decisions[row]) == (None, None, -1)
         assert isinstance(found.errors[row], DataError)
-        assert found.findings[row][0] == str(found.errors[row])
+        assert found.findings[row][0].endswith(str(found.errors[row]))
     assert isinstance(found.errors[by_name["cut.nii.gz"]], UnreadableScanError)
+    assert found.findings[by_name["cut.nii.gz"]][0].partition(": ")[0] in KINDS
     assert "cut.nii.gz" in found.findings[by_name["cut.nii.gz"]][0]
+
+
+def test_masks_beside_the_scans_of_a_folder_have_no_row_and_are_told(tiny: Tiny, tmp_path: Path) -> None:
+    notes: list[str] = []
+
+    class Noting(Silent):
+        def note(self, text: str) -> None:
+            notes.append(text)
+
+    scan = Path(shutil.copy(tiny.table.scans[0].path, tmp_path / "a.nii.gz"))
+    mask = np.zeros(nibabel.load(scan).shape[:3], np.uint8)
+    nibabel.save(nibabel.Nifti1Image(mask, np.eye(4)), tmp_path / "a_seg.nii.gz")
+    found = Predictor(tiny.bundle).predict([tmp_path], progress=Noting())
+    assert [Path(file).name for file in found.files] == ["a.nii.gz"]
+    assert any("mask-among-scans: a_seg.nii.gz is the mask of a.nii.gz" in note for note in notes)
 
 
 def test_training_scans_are_recognised_by_content_not_by_name(tiny: Tiny, tmp_path: Path) -> None:
@@ -140,12 +157,13 @@ def test_training_scans_are_recognised_by_content_not_by_name(tiny: Tiny, tmp_pa
 
 def test_spacing_outside_of_the_training_range_is_told(tiny: Tiny, tmp_path: Path) -> None:
     source = nibabel.load(tiny.table.scans[-1].path)
-    affine = source.affine @ np.diag([1.0, 1.0, 3.0, 1.0])
-    nibabel.save(nibabel.Nifti1Image(np.asarray(source.dataobj), affine), tmp_path / "thick.nii.gz")
-    findings = Predictor(tiny.bundle).predict([tmp_path / "thick.nii.gz"]).findings[0]
-    assert len(findings) == 1
-    assert "spacing along" in findings[0]
+    affine = source.affine @ np.diag([1.0, 1.0, 0.25, 1.0])
+    nibabel.save(nibabel.Nifti1Image(np.asarray(source.dataobj), affine), tmp_path / "thin.nii.gz")
+    findings = Predictor(tiny.bundle).predict([tmp_path / "thin.nii.gz"]).findings[0]
+    assert len(findings) == 2
+    assert findings[0].startswith("spacing-outlier: Its spacing along")
     assert "in training it was" in findings[0]
+    assert findings[1].startswith("size-outlier: ")  # as many voxels, a quarter as long
 
 
 @pytest.mark.parametrize("axes", [(0, 1, 2), (2, 0, 1), (1, 0, 2)])
@@ -154,12 +172,14 @@ def test_the_finding_about_spacing_names_the_axis_of_the_patient_not_of_the_file
 ) -> None:
     source = nibabel.load(tiny.table.scans[-1].path)
     superior = nibabel.aff2axcodes(source.affine)
-    thick = next(n for n, letter in enumerate(superior) if letter in "SI")
-    affine = source.affine @ np.diag([3.0 if n == thick else 1.0 for n in range(3)] + [1.0])
+    sliced = next(n for n, letter in enumerate(superior) if letter in "SI")
+    affine = source.affine @ np.diag([0.25 if n == sliced else 1.0 for n in range(3)] + [1.0])
     permuted = affine[:, [*axes, 3]]
-    nibabel.save(nibabel.Nifti1Image(np.asarray(source.dataobj).transpose(axes), permuted), tmp_path / "thick.nii.gz")
-    findings = Predictor(tiny.bundle, member=1).predict([tmp_path / "thick.nii.gz"]).findings[0]
-    assert [finding.split(" is ")[0] for finding in findings] == ["Its spacing along D"]
+    nibabel.save(nibabel.Nifti1Image(np.asarray(source.dataobj).transpose(axes), permuted), tmp_path / "thin.nii.gz")
+    findings = Predictor(tiny.bundle, member=1).predict([tmp_path / "thin.nii.gz"]).findings[0]
+    assert findings[0].startswith("spacing-outlier: Its spacing along D is ")
+    assert " along D is " in findings[1]
+    assert len(findings) == 2
 
 
 def test_the_csv_holds_every_digit_and_empty_cells_for_what_failed(tiny: Tiny, tmp_path: Path) -> None:
@@ -230,8 +250,6 @@ def test_bad_arguments_are_told(tiny: Tiny) -> None:
         Predictor(tiny.bundle, member=9)
     with pytest.raises(ConfigError, match="device 'tpu'"):
         Predictor(tiny.bundle, device="tpu")
-    with pytest.raises(DataError, match="do not exist"):
-        Predictor(tiny.bundle).predict(["/no/such/scan.nii.gz"])
 
 
 def test_the_way_to_the_scans_does_not_matter(tiny: Tiny) -> None:

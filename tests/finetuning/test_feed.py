@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -51,3 +52,12 @@ def test_slices_are_left_out_of_the_mask_in_training_alone(tmp_path: Path) -> No
         assert torch.equal(alone.slice_mask[0], seen.slice_mask[2])
     assert min(min(row) for row in left) == 1
     assert len({row[2] for row in left}) > 3
+
+
+def test_random_changes_follow_from_what_a_scan_looks_like_and_not_from_its_unit(tmp_path: Path) -> None:
+    feed, rows = slice_feed(tmp_path, Augmentation()), np.arange(3)
+    same_looks = replace(feed, appearances=["head", "", "chest"])
+    in_another_unit = replace(same_looks, keys=["a", "4", "b"])
+    assert same_looks.seeds(rows, seed=0, epoch=1) == in_another_unit.seeds(rows, seed=0, epoch=1)
+    assert feed.seeds(rows, seed=0, epoch=1)[1] == same_looks.seeds(rows, seed=0, epoch=1)[1]  # shows nothing: its key
+    assert len(set(same_looks.seeds(rows, seed=0, epoch=1))) == 3

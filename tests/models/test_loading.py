@@ -151,7 +151,7 @@ def test_statistics_that_do_not_belong_together(mean: tuple[float, ...], std: tu
 
 def test_weights_of_no_resnet() -> None:
     weights = dataclasses.replace(weights_of(random_net("resnet18")), tensors={"0.weight": torch.zeros(2)})
-    with pytest.raises(WeightsError, match="those of no ResNet"):
+    with pytest.raises(WeightsError, match="a network whose names medres does not know"):
         create_model("resnet18", num_classes=2, weights=weights)
 
 

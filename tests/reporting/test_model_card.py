@@ -8,18 +8,22 @@ from medres.finetuning.scoring import main_block
 from medres.planning.plan import Plan
 from medres.reporting.model_card import model_card
 from medres.runs.folder import RunFolder
+from tests.planning.examples import chest_ct, fingerprint
 from tests.reporting.conftest import RUNS
 from tests.reporting.fake_runs import CANARIES
 
 SECTIONS = (
-    "Model", "Intended use", "Data", "Scores", "Per class, against the rest", "Preprocessing and training plan",
-    "Limits",
+    "Model", "Intended use", "Expected scans", "Data", "Scores", "Per class, against the rest",
+    "Preprocessing and training plan", "Limits",
 )  # fmt: skip
 
 
 def _card(run: RunFolder) -> str:
     metrics = json.loads(run.metrics.read_text())
-    return model_card(metrics, Plan.read(run.plan), arch="resnet18", weights_source="resnet18.safetensors")
+    return model_card(
+        metrics, Plan.read(run.plan), arch="resnet18", weights_source="resnet18.safetensors",
+        fingerprint=fingerprint(chest_ct()),
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("name", RUNS)
@@ -56,6 +60,17 @@ def test_ensemble_is_named_only_where_it_was_scored(run: RunFolder, runs: dict[s
     assert "can only be scored on a test split" in _card(runs["three classes"])
 
 
+def test_which_of_several_networks_was_taken_stands_in_the_card(run: RunFolder) -> None:
+    note = "of several networks state_dict_ema (averaged weights) was taken; left out: state_dict (122 tensors)"
+    card = model_card(
+        json.loads(run.metrics.read_text()), Plan.read(run.plan), arch="resnet18", weights_source="two.pth",
+        weights_notes=[note],
+    )  # fmt: skip
+    line = next(line for line in card.splitlines() if "Started from" in line)
+    assert "averaged weights" in line
+    assert "left out" in line
+
+
 def test_random_weights_are_called_so(run: RunFolder) -> None:
     metrics = json.loads(run.metrics.read_text())
     card = model_card(metrics, Plan.read(run.plan), arch="resnet18", weights_source="none")
@@ -67,3 +82,10 @@ def test_a_plan_without_reasons_still_says_what_is_done(run: RunFolder) -> None:
     plan = Plan.read(run.plan).model_copy(update={"reasons": {}})
     card = model_card(metrics, plan, arch="resnet18", weights_source="none")
     assert "| shape | 80 x 64 x 64 |" in card
+
+
+def test_the_card_says_which_scans_are_expected_as_the_fingerprint_has_them(run: RunFolder) -> None:
+    card = _card(run)
+    assert "| spacing in mm | 1 × 0.7 × 0.7 |" in card
+    assert "| field of view in mm |" in card
+    assert "no decision" in card.partition("## Expected scans")[2].partition("\n## ")[0]

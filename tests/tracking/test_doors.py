@@ -19,6 +19,7 @@ from medres.tracking.record import continued_record, experiment_of, load_record,
 from medres.tracking.record import tracking_uri_of as uri_of
 from medres.tracking.registry import fetch_model
 from medres.tracking.store import open_client
+from medres.tracking.sync import sync_run
 from medres.workflows.finetuning import finetune
 from medres.workflows.registry import register
 from tests.deployment.tiny import Tiny
@@ -190,6 +191,7 @@ def test_the_experiment_of_mlflows_own_variables_is_followed(
             scans, arch=ARCH, weights="none", recipe="linear-probe", folds=2, output=tmp_path / "runs", name=place,
             experiment="by option" if place == "asked" else None,
         )  # fmt: skip
+        sync_run(tmp_path / "runs" / place)  # a busy machine may end the run before all has arrived
     client = open_client(uri)
     parents = "tags.`medres.kind` = 'run'"
     runs = {

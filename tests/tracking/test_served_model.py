@@ -18,17 +18,21 @@ import nibabel
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from medres.deployment.predictor import Predictor
 from medres.tracking import served_inputs
 from medres.tracking.logged_model import save_model
 from medres.tracking.mlflow_api import mlflow
 from medres.tracking.registry import register_bundle
-from medres.tracking.served_inputs import BAD_PATH, FAILED, NEEDS_ONE, NO_PATHS, NOT_A_SCAN, allowed_path
-from medres.tracking.served_model import DOES_NOT_FIT
+from medres.tracking.sent_rows import RequestError
+from medres.tracking.served_inputs import BAD_PATH, FAILED, NEEDS_ONE, NO_PATHS, NOT_A_SCAN, NOT_BASE64, allowed_path
+from medres.tracking.served_model import BAD_POLICY, DOES_NOT_FIT, UNLIKE
 from medres.tracking.store import experiment_id_of, open_client
 from tests.deployment.tiny import Tiny, make_tiny
 from tests.tracking.faults import free_port
+from tests.tracking.test_sent_files import SPELLINGS
 
 CANARY = "Doe^John_1953"
 
@@ -131,7 +135,7 @@ def bad_rows(tiny: Tiny) -> list[tuple[Any, Any, str]]:
         (good[: len(good) // 2], None, NOT_A_SCAN),
         (b"\x1f\x8b" + os.urandom(100), None, NOT_A_SCAN),
         (b"PK\x03\x04" + os.urandom(100), None, NOT_A_SCAN),
-        (flat, None, DOES_NOT_FIT),
+        (flat, None, f"{DOES_NOT_FIT} mixed-dimensions: It is an image; the training scans are volumes."),
         (b"", None, NEEDS_ONE),
         (None, None, NEEDS_ONE),
         (good, "x", NEEDS_ONE),
@@ -173,10 +177,80 @@ def test_a_surprise_inside_is_not_told_to_the_client(
     assert "RuntimeError" in caplog.text
 
 
+def foreign_files(tiny: Tiny) -> list[bytes]:
+    """A black volume and one without its intercept, as large as the training scans."""
+    source = nibabel.load(tiny.table.scans[-1].path)
+    values = np.asarray(source.dataobj).astype(np.int16)
+    return [nibabel.Nifti1Image(made, source.affine).to_bytes() for made in (np.zeros_like(values), values + 1024)]
+
+
+def test_pyfunc_withholds_decisions_about_foreign_scans_unless_told_otherwise(tiny: Tiny, model: Any) -> None:
+    table = pd.DataFrame({"image": [*foreign_files(tiny), content_of(tiny)[-1]]})
+    answers = {
+        policy: model.predict(table, params={"on_mismatch": policy}) for policy in ("warn", "withhold", "refuse")
+    }
+    pd.testing.assert_frame_equal(model.predict(table), answers["withhold"])
+    assert list(answers["withhold"]["decision"].isna()) == [True, True, False]
+    assert "decision-withheld" in answers["withhold"]["findings"][0]
+    assert "constant: " in answers["withhold"]["findings"][0]
+    assert "mixed-modality: " in answers["withhold"]["findings"][1]
+    assert answers["withhold"]["prob_benign"].notna().all()
+    assert answers["warn"]["decision"].notna().all()
+    assert "constant: " in answers["warn"]["findings"][0]
+    assert list(answers["refuse"]["prob_benign"].isna()) == [True, True, False]
+    assert answers["refuse"]["findings"][0].startswith(UNLIKE)
+    assert "constant: " in answers["refuse"]["findings"][0]
+
+
+def test_a_policy_that_does_not_exist_is_told_in_the_rows(tiny: Tiny, model: Any) -> None:
+    answer = model.predict(pd.DataFrame({"image": content_of(tiny)[:1]}), params={"on_mismatch": CANARY})
+    assert list(answer["findings"]) == [BAD_POLICY]
+
+
 def test_a_request_without_rows_or_columns_gives_no_answer(model: Any) -> None:
     inner = model.unwrap_python_model()
     assert len(inner.predict(None, pd.DataFrame({"image": []}))) == 0
-    assert list(inner.predict(None, pd.DataFrame({"other": [1, 2]}))["findings"]) == [NEEDS_ONE] * 2
+    left_out = "Left out: other; this model takes image, path."
+    assert list(inner.predict(None, pd.DataFrame({"other": [1, 2]}))["findings"]) == [f"{NEEDS_ONE} {left_out}"] * 2
+    with pytest.raises(RequestError, match="No column that this model takes was sent"):
+        model.predict(pd.DataFrame({"other": [1, 2]}))  # MLflow drops the column, and with it the rows
+
+
+ROWS = st.lists(st.sampled_from(["scan 0", "scan 1", "nothing", "cut", "img", "null", "text"]), min_size=1, max_size=5)
+
+
+def rows_of(kinds: list[str], tiny: Tiny) -> list[dict[str, Any]]:
+    images = content_of(tiny)
+    by_kind: dict[str, dict[str, Any]] = {
+        "scan 0": {"image": images[0]}, "scan 1": {"image": images[1]}, "nothing": {}, "cut": {"image": images[0][:99]},
+        "img": {"img": images[0]}, "null": {"image": None, "path": None}, "text": {"image": CANARY},
+    }  # fmt: skip
+    return [by_kind[kind] for kind in kinds]
+
+
+def assert_rows(answer: pd.DataFrame, kinds: list[str], expected: Any) -> None:
+    said = {"nothing": NEEDS_ONE, "cut": NOT_A_SCAN, "img": NEEDS_ONE, "null": NEEDS_ONE, "text": NOT_BASE64}
+    assert len(answer) == len(kinds)
+    for (_, row), kind in zip(answer.iterrows(), kinds, strict=True):
+        if kind.startswith("scan"):
+            assert row["prob_benign"] == pytest.approx(expected.probabilities[int(kind[-1]), 0], abs=1e-5)
+        else:
+            assert pd.isna(row["prob_benign"])
+            assert row["findings"].startswith(said[kind])
+        assert ("Left out: img" in row["findings"]) == (kind == "img")
+
+
+@settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck))
+@given(kinds=ROWS)
+def test_each_row_of_a_table_is_answered_in_its_place(tiny: Tiny, model: Any, expected: Any, kinds: list[str]) -> None:
+    table = pd.DataFrame([dict.fromkeys(("image", "path", "img"))] * len(kinds), dtype=object)
+    for number, row in enumerate(rows_of(kinds, tiny)):
+        for name, value in row.items():
+            table.at[number, name] = value
+    answer = model.predict(table)
+    assert_rows(answer.assign(findings=[f"{text} " for text in answer["findings"]]), [
+        "nothing" if kind == "img" else kind for kind in kinds  # MLflow drops the column, not the row
+    ], expected)  # fmt: skip
 
 
 def test_a_changed_bundle_is_not_served(tiny: Tiny, tmp_path: Path) -> None:
@@ -237,6 +311,72 @@ def test_http_says_what_the_predictor_says_in_every_layout(tiny: Tiny, app: Any,
         np.testing.assert_allclose(probabilities(answer.json()["predictions"]), expected.probabilities, atol=1e-5)
         tried += 1
     assert tried == 4
+
+
+@pytest.mark.parametrize("form", ["dataframe_split", "dataframe_records", "instances", "inputs"])
+@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
+@given(kinds=ROWS)
+def test_each_row_of_a_request_is_answered_in_its_place(
+    tiny: Tiny, app: Any, expected: Any, form: str, kinds: list[str]
+) -> None:
+    rows = [
+        {name: encoded(value) if isinstance(value, bytes) else value for name, value in row.items()}
+        for row in rows_of(kinds, tiny)
+    ]
+    body: Any = rows
+    if form == "dataframe_split":
+        columns = ["path", "img", "image"]
+        body = {"columns": columns, "data": [[row.get(name) for name in columns] for row in rows]}
+    answer = app.post("/invocations", json={form: body})
+    assert answer.status_code == 200
+    found = pd.DataFrame(answer.json()["predictions"])
+    if form == "dataframe_split":  # each row has all columns there
+        found["findings"] = [text.replace("Left out: img; ", "") for text in found["findings"]]
+        kinds = ["nothing" if kind == "img" else kind for kind in kinds]
+    assert_rows(found, kinds, expected)
+
+
+@pytest.mark.parametrize("form", ["dataframe_split", "dataframe_records", "instances", "inputs"])
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_base64_is_read_as_tools_write_it(tiny: Tiny, app: Any, expected: Any, form: str, spelling: str) -> None:
+    text = SPELLINGS[spelling](content_of(tiny)[0])
+    body: Any = {
+        "dataframe_split": {"columns": ["image"], "data": [[text]]}, "inputs": {"image": [text]},
+    }.get(form, [{"image": text}])  # fmt: skip
+    answer = app.post("/invocations", json={form: body}).json()["predictions"]
+    np.testing.assert_allclose(probabilities(answer), expected.probabilities[:1], atol=1e-5)
+
+
+@pytest.mark.parametrize("form", ["dataframe_split", "dataframe_records", "instances", "inputs"])
+def test_what_is_no_base64_is_called_that(tiny: Tiny, app: Any, form: str) -> None:
+    text = encoded(content_of(tiny)[0]).replace("+", " ")
+    body: Any = {
+        "dataframe_split": {"columns": ["image"], "data": [[text]]}, "inputs": {"image": [text]},
+    }.get(form, [{"image": text}])  # fmt: skip
+    (answer,) = app.post("/invocations", json={form: body}).json()["predictions"]
+    assert answer["findings"] == NOT_BASE64
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [("img\nx\ny\n", "text/csv"), (json.dumps({"instances": []}), "application/json"),
+     (json.dumps({"inputs": {}}), "application/json")],
+)  # fmt: skip
+def test_no_row_vanishes_from_a_request(app: Any, body: str, kind: str) -> None:
+    answer = app.post("/invocations", content=body, headers={"content-type": kind})
+    assert answer.status_code == (200 if "instances" in body else 400)
+    assert "predictions" not in answer.json() or answer.json()["predictions"] == []
+
+
+def test_http_withholds_decisions_about_foreign_scans_unless_told_otherwise(tiny: Tiny, app: Any) -> None:
+    rows = [[encoded(content)] for content in foreign_files(tiny)]
+    body = {"dataframe_split": {"columns": ["image"], "data": rows}}
+    by_default = app.post("/invocations", json=body).json()["predictions"]
+    assert [row["decision"] for row in by_default] == [None, None]
+    assert all(row["findings"].startswith("decision-withheld: ") for row in by_default)
+    warned = app.post("/invocations", json={**body, "params": {"on_mismatch": "warn"}}).json()["predictions"]
+    assert None not in [row["decision"] for row in warned]
+    np.testing.assert_array_equal(probabilities(warned), probabilities(by_default))
 
 
 @pytest.mark.parametrize(

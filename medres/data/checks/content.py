@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from medres.data.checks.about import about
 from medres.data.findings import Finding
-from medres.data.statistics import CANNOT_TELL
+from medres.data.statistics import CANNOT_TELL, ScanStatistics
 from medres.data.survey_memory import Remembered
 from medres.data.table import Scan, ScanTable
 
@@ -17,7 +17,22 @@ Key = TypeVar("Key")
 
 # A thousandth of the smallest images (28 x 28) is one pixel, of a CT the mask of a lesion of 6 mm is a hundred times
 # less: nothing that could be classified from the picture as a whole.
-_NEARLY_NOTHING = 0.001
+NEARLY_NOTHING = 0.001
+
+
+class Emptiness(NamedTuple):
+    """Why a scan shows nothing.
+
+    Args:
+        code: ``constant`` or ``nearly-empty``.
+        value: What was found, with a value of its voxels.
+        fix: What to do.
+    """
+
+    code: str
+    value: str
+    fix: str
+
 
 _DIMS = {2: "an image (2D)", 3: "a volume (3D)"}
 
@@ -40,18 +55,38 @@ def read_scans(table: ScanTable, known: Known) -> Iterator[tuple[Scan, Remembere
 
 
 def _empty(scan: Scan, entry: Remembered) -> Iterator[Finding]:
-    statistics = entry.statistics
+    empty = emptiness(entry.statistics)
+    if empty is not None:
+        yield about(scan, empty.code, empty.value, fix=empty.fix)
+
+
+def emptiness(statistics: ScanStatistics) -> Emptiness | None:
+    """Return why a scan shows nothing, or None where it shows something.
+
+    One value everywhere; one value in nearly all voxels; a CT of air alone.
+    """
     if statistics.minimum >= statistics.maximum:
         value = f"has the value {statistics.minimum:g} everywhere."
-        yield about(scan, "constant", value, fix="Leave it out, or export it again.")
-    elif statistics.percentiles["0.5"] == statistics.percentiles["99.5"] and _shows_nearly_nothing(entry):
+        return Emptiness("constant", value, "Leave it out, or export it again.")
+    if _is_nearly_one_value(statistics):
         value = f"has the value {statistics.percentiles['50']:g} in more than 99.9 % of its voxels."
-        yield about(scan, "nearly-empty", value, fix="Look at it: a mask or a scan of nothing?")
+        return Emptiness("nearly-empty", value, "Look at it: a mask or a scan of nothing?")
+    if _is_air(statistics):
+        value = "is air in more than 99.9 % of its voxels."
+        return Emptiness("nearly-empty", value, "Look at it: a phantom, a calibration, or a scan of nothing?")
+    return None
 
 
-def _shows_nearly_nothing(entry: Remembered) -> bool:
+def _is_nearly_one_value(statistics: ScanStatistics) -> bool:
     # where all that differs lies between the sampled voxels, everything counts as foreground
-    return not _NEARLY_NOTHING <= entry.statistics.foreground_fraction < 1
+    shows_something = NEARLY_NOTHING <= statistics.foreground_fraction < 1
+    return statistics.percentiles["0.5"] == statistics.percentiles["99.5"] and not shows_something
+
+
+def _is_air(statistics: ScanStatistics) -> bool:
+    # of a region of interest inside the lung nothing may be denser than lung; of a whole scan something is
+    shares = statistics.tissue_shares
+    return bool(shares) and statistics.region is None and shares["soft_tissue"] + shares["bone"] < NEARLY_NOTHING
 
 
 def _mixed_dimensions(table: ScanTable, known: Known) -> Iterator[Finding]:
@@ -76,7 +111,7 @@ def _unclear_modality(scan: Scan, entry: Remembered) -> Iterator[Finding]:
 
 def is_unclear(entry: Remembered) -> bool:
     """Return whether the voxels may be of one modality or of another, and no header says which."""
-    return not entry.statistics.header_modality and entry.statistics.evidence.startswith(CANNOT_TELL)
+    return _may_be_either(entry.statistics)
 
 
 def _mixed_modalities(table: ScanTable, known: Known) -> Iterator[Finding]:
@@ -88,7 +123,7 @@ def _mixed_modalities(table: ScanTable, known: Known) -> Iterator[Finding]:
     for scan, entry in read_scans(table, known):
         if _differ(told_modality(entry), usual):
             those = usual or "no CT and have more than 8 bits"
-            value = f"{_modality_evidence(entry)}; {number} of {len(modalities)} scans are {those}."
+            value = f"{modality_evidence(entry.statistics)}; {number} of {len(modalities)} scans are {those}."
             fix = "Check that it belongs here; the plan then standardises each scan by itself."
             yield about(scan, "mixed-modality", value, fix=fix)
 
@@ -114,13 +149,22 @@ def modality_of(entry: Remembered) -> str:
     return entry.statistics.header_modality or entry.statistics.modality
 
 
-def _modality_evidence(entry: Remembered) -> str:
-    if entry.statistics.header_modality:
-        return f"is {entry.statistics.header_modality} by its header"
-    if is_unclear(entry):
-        return f"may be CT or MR ({entry.statistics.evidence})"
-    named = "neither CT nor MR" if entry.statistics.modality == "other" else entry.statistics.modality
-    return f"looks like {named} ({entry.statistics.evidence})"
+def modality_evidence(statistics: ScanStatistics) -> str:
+    """Return what a scan is, and by what: ``is MR by its header``, ``looks like CT (...)`` with its values."""
+    if statistics.header_modality:
+        return f"is {statistics.header_modality} by its header"
+    return f"{looks_like(statistics)} ({statistics.evidence})"
+
+
+def looks_like(statistics: ScanStatistics) -> str:
+    """Return what a scan looks like, without its values."""
+    if _may_be_either(statistics):
+        return "may be CT or MR"
+    return f"looks like {'neither CT nor MR' if statistics.modality == 'other' else statistics.modality}"
+
+
+def _may_be_either(statistics: ScanStatistics) -> bool:
+    return not statistics.header_modality and statistics.evidence.startswith(CANNOT_TELL)
 
 
 def _mixed_colors(table: ScanTable, known: Known) -> Iterator[Finding]:

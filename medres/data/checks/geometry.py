@@ -14,15 +14,15 @@ from medres.data.table import ScanTable
 
 # Micro-CT begins below 0.01 mm (extremity CT has 0.06); no slice of a body is thicker than 20 mm, and a distance
 # above that is a localizer or centimetres taken for millimetres.
-_PLAUSIBLE_MM = (0.01, 20.0)
+PLAUSIBLE_MM = (0.01, 20.0)
 
 # Protocols of one body part differ by less: in-plane 0.4 to 1 mm, slices 1 to 3 or 3 to 5 mm. Micrometres, metres
 # and inches, or a thick reconstruction among thin ones, differ by more.
-_ODD_RATIO = 3.0
+ODD_SPACING_RATIO = 3.0
 
 # A field of view or the number of slices that is a quarter of the usual: a part of the body is missing, or another
 # one is there.
-_ODD_SIZE = 4.0
+ODD_SIZE_RATIO = 4.0
 
 _AXES = ("finest", "middle", "coarsest")
 _EDGES = ("shortest", "middle", "longest")
@@ -36,14 +36,13 @@ def check_geometry(table: ScanTable, known: Known) -> Iterator[Finding]:
 
 
 def _spacing_by_itself(table: ScanTable, known: Known) -> Iterator[Finding]:
-    low, high = _PLAUSIBLE_MM
     for scan, entry in read_scans(table, known):
         spacing = entry.statistics.spacing_mm
         if spacing is None:
             if len(entry.statistics.spatial_shape) == 3:
                 fix = "If you know it, convert to a format that says it (NIfTI); else lengths count in voxels."
                 yield about(scan, "spacing-unknown", "does not say how large its voxels are.", fix=fix)
-        elif not low <= min(spacing) <= max(spacing) <= high:
+        elif not is_plausible_mm(spacing):
             value = f"has voxels of {in_mm(spacing)}."
             fix = "Correct the header (micrometres or metres?), or --exclude-findings spacing-implausible."
             yield about(scan, "spacing-implausible", value, fix=fix)
@@ -55,7 +54,7 @@ def _spacing_outliers(table: ScanTable, known: Known) -> Iterator[Finding]:
         for scan, entry in read_scans(table, known)
         if entry.statistics.spacing_mm is not None
     }
-    odd = _odd_ratios(sorted_mm, least=_ODD_RATIO, names=_AXES)
+    odd = _odd_ratios(sorted_mm, least=ODD_SPACING_RATIO, names=_AXES)
     for scan, entry in read_scans(table, known):
         if scan.sample_id in odd and entry.statistics.spacing_mm is not None:
             spacing = in_mm(entry.statistics.spacing_mm)
@@ -67,7 +66,7 @@ def _spacing_outliers(table: ScanTable, known: Known) -> Iterator[Finding]:
 def _size_outliers(table: ScanTable, known: Known) -> Iterator[Finding]:
     all_in_mm = all(entry.statistics.spacing_mm is not None for entry in known.values())
     extents = {scan.sample_id: sorted(_extent(entry, all_in_mm)) for scan, entry in read_scans(table, known)}
-    odd = _odd_ratios(extents, least=_ODD_SIZE, names=_EDGES)
+    odd = _odd_ratios(extents, least=ODD_SIZE_RATIO, names=_EDGES)
     for scan, entry in read_scans(table, known):
         if scan.sample_id in odd:
             size = " x ".join(f"{edge:.4g}" for edge in _extent(entry, all_in_mm)) + (" mm" if all_in_mm else " voxels")
@@ -94,6 +93,17 @@ def _odd_ratios(lengths: Mapping[str, Sequence[float]], *, least: float, names: 
                 what = "axis" if names is _AXES else "edge"
                 odd[name] = f"{which} {what} {math.exp(distance):.3g} times the median"
     return odd
+
+
+def is_plausible_mm(spacing_mm: Sequence[float]) -> bool:
+    """Return whether these can be the edges of a voxel of a scan of the body.
+
+    Example:
+        >>> is_plausible_mm((0.7, 0.7, 5.0)), is_plausible_mm((0.0007, 0.0007, 0.005))
+        (True, False)
+    """
+    low, high = PLAUSIBLE_MM
+    return low <= min(spacing_mm) <= max(spacing_mm) <= high
 
 
 def in_mm(spacing: Sequence[float]) -> str:

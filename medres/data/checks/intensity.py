@@ -15,15 +15,15 @@ from medres.data.table import Scan, ScanTable
 
 # Air and water are 1000 HU apart; contrast medium adds 300 HU to vessels only. Levels that half of a scan, a
 # twentieth or a hundredth of it reach move by more only if the scale or the body part is another.
-_ODD_HU = 400.0
-_CT_LEVELS = {"50": "median", "95": "95th percentile", "99": "99th percentile"}
+ODD_HU = 400.0
+CT_LEVELS = {"50": "median", "95": "95th percentile", "99": "99th percentile"}
 
 # Gains of MR scanners differ tenfold; a hundredfold is another stored scale (or reconstruction).
-_ODD_SCALE = 100.0
+ODD_SCALE_RATIO = 100.0
 
 # Where the median lies between the darkest and the brightest value: 0.1 in a head in air, 0.9 in its negative. Beside
 # regions that are mostly air, one that is all tissue has 0.7: no smaller distance tells that from a negative.
-_ODD_MEDIAN = 0.7
+ODD_MEDIAN = 0.7
 
 
 def check_intensity(table: ScanTable, known: Known) -> Iterator[Finding]:
@@ -54,18 +54,18 @@ def _beside_the_others(members: list[tuple[Scan, Remembered]], modality: str) ->
 
 def _odd_levels(members: list[tuple[Scan, Remembered]]) -> dict[str, str]:
     odd = {}
-    for level, name in _CT_LEVELS.items():
+    for level, name in CT_LEVELS.items():
         values = {scan.sample_id: entry.statistics.percentiles[level] for scan, entry in members}
-        for sample_id, distance in outliers(values, least=_ODD_HU).items():
+        for sample_id, distance in outliers(values, least=ODD_HU).items():
             usual = values[sample_id] - distance
             odd[sample_id] = f"has its {name} at {values[sample_id]:.0f} HU; that of the others is {usual:.0f} HU."
     return odd
 
 
 def _odd_scales(members: list[tuple[Scan, Remembered]]) -> dict[str, str]:
-    widths = {scan.sample_id: _width(entry) for scan, entry in members}
+    widths = {scan.sample_id: entry.statistics.value_range for scan, entry in members}
     logs = {sample_id: math.log(width) for sample_id, width in widths.items() if width > 0}
-    far = outliers(logs, least=math.log(_ODD_SCALE))
+    far = outliers(logs, least=math.log(ODD_SCALE_RATIO))
     return {
         sample_id: f"has values over a range of {widths[sample_id]:.3g}: {math.exp(distance):.3g} times the usual."
         for sample_id, distance in far.items()
@@ -73,18 +73,14 @@ def _odd_scales(members: list[tuple[Scan, Remembered]]) -> dict[str, str]:
 
 
 def _odd_medians(members: list[tuple[Scan, Remembered]]) -> dict[str, str]:
-    medians = {scan.sample_id: _median(entry) for scan, entry in members if _width(entry) > 0}
-    far = outliers(medians, least=_ODD_MEDIAN)
+    medians = {
+        scan.sample_id: entry.statistics.relative_level("50")
+        for scan, entry in members
+        if entry.statistics.value_range > 0
+    }
+    far = outliers(medians, least=ODD_MEDIAN)
     return {
         sample_id: f"has its median at {medians[sample_id]:.0%} of its range; that of the others is at "
         f"{medians[sample_id] - distance:.0%}."
         for sample_id, distance in far.items()
     }
-
-
-def _width(entry: Remembered) -> float:
-    return entry.statistics.percentiles["99.5"] - entry.statistics.percentiles["0.5"]
-
-
-def _median(entry: Remembered) -> float:
-    return (entry.statistics.percentiles["50"] - entry.statistics.percentiles["0.5"]) / _width(entry)

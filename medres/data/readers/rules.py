@@ -6,9 +6,12 @@ from typing import Annotated, ClassVar, Literal
 
 import pydantic
 
-from medres.runs.documents import Document
+from medres.runs.documents import Document, Number, WholeNumber
 
-_Millimetres = Annotated[float, pydantic.Field(gt=0, le=1000)]
+_Millimetres = Annotated[Number, pydantic.Field(gt=0, le=1000)]
+
+#: Index of a volume: no 4D file has more.
+MAX_VOLUME = 1_000_000
 
 
 class ReadingRules(Document):
@@ -32,7 +35,7 @@ class ReadingRules(Document):
     #: Whether an object that marks parts of other images (a DICOM segmentation) is read: as a mask, never as a scan.
     takes_segmentations: ClassVar[bool] = False
 
-    volume: int | None = pydantic.Field(default=None, ge=0)
+    volume: WholeNumber | None = pydantic.Field(default=None, ge=0, le=MAX_VOLUME)
     series: str | None = None
     gantry_tilt: Literal["correct", "refuse"] = "correct"
     uneven_slices: Literal["resample", "refuse"] = "resample"

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from medres.data.findings import Finding
-from medres.data.sources.columns import lookalike_labels, sorted_classes
+from medres.data.sources.columns import sorted_classes
 from medres.data.sources.draft import Draft, Options, patients_by_pattern
+from medres.data.sources.labels import label_findings
 from medres.data.sources.names import names_not_text
 from medres.data.sources.problems import found
 from medres.data.sources.scan_files import relative_name
+from medres.data.spelling import quoted_apart
 from medres.data.table import Scan, ScanTable
 from medres.data.wording import counted, first_of
 from medres.errors import DataError, UsageError
@@ -40,7 +42,7 @@ def assemble(draft: Draft, options: Options) -> ScanTable:
         notes=draft.notes + named + (() if patients_given else (draft.patient_note,)),
         patients_given=patients_given,
         unit_column=draft.unit_column,
-        findings=(*draft.findings, *mismatches, *_lookalikes(scans, draft), *names_not_text(scans)),
+        findings=(*draft.findings, *mismatches, *label_findings(scans, draft.source), *names_not_text(scans)),
     )
 
 
@@ -86,16 +88,6 @@ def _too_few(classes: Sequence[str], scans: Sequence[Scan], draft: Draft) -> str
     return " ".join([text, *errors[:_MOST_ERRORS]])  # what is wrong with rows may be why
 
 
-def _lookalikes(scans: Sequence[Scan], draft: Draft) -> Iterator[Finding]:
-    counts = Counter(scan.label for scan in scans if scan.label is not None)
-    for group in lookalike_labels(counts):
-        names = " and ".join(f"'{label}' ({counted(counts[label], 'scan')})" for label in group)
-        rarest = min(group, key=lambda label: counts[label])
-        concerned = sorted(scan.sample_id for scan in scans if scan.label == rarest)
-        text = f"{draft.source} has labels that differ by case, blanks or the way a number is written only: {names}."
-        yield found("label-lookalike", text, fix="Write them one way.", sample_id=concerned[0], others=concerned[1:])
-
-
 def _mismatches(scans: Sequence[Scan], draft: Draft) -> tuple[tuple[str, ...], list[Finding]]:
     """Return a note where ids were only renamed, or findings where table and header divide the scans differently."""
     pairs = [(scan, draft.headers[scan.sample_id]) for scan in scans if scan.sample_id in draft.headers]
@@ -125,7 +117,7 @@ def _positive_last(classes: tuple[str, ...], positive: str) -> tuple[str, ...]:
             fix="Leave it out: with more classes each one is scored against the rest.",
         )
     if positive not in classes:
-        raise DataError(f"--positive {positive} is not a class.", fix=f"Choose {classes[0]} or {classes[1]}.")
+        raise DataError(f"--positive {positive} is not a class.", fix=f"Choose {' or '.join(quoted_apart(classes))}.")
     return (*(label for label in classes if label != positive), positive)
 
 

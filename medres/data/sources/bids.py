@@ -15,10 +15,12 @@ from medres.data.sources.disk import Disk
 from medres.data.sources.draft import Draft, Options
 from medres.data.sources.items import Item
 from medres.data.sources.label_table import with_mask
+from medres.data.sources.mask_files import is_mask_word
 from medres.data.sources.problems import found
 from medres.data.sources.rows import Match, Problem, label_scans
 from medres.data.sources.scan_files import relative_name, walk_scans
 from medres.data.sources.table_columns import Columns, find_columns
+from medres.data.spelling import hint_of, lookalike_key
 from medres.data.wording import counted, first_of
 from medres.errors import DataError
 
@@ -210,7 +212,8 @@ def _only_suffix(images: Sequence[Image], root: Path) -> tuple[str, tuple[str, .
     Raises:
         DataError: There are several; naming them with their numbers.
     """
-    candidates = [image for image in images if image.datatype not in _OVER_TIME] or list(images)
+    pictures = [image for image in images if not is_mask_word(image.suffix.lower())] or list(images)
+    candidates = [image for image in pictures if image.datatype not in _OVER_TIME] or pictures
     suffixes = sorted({image.suffix for image in candidates})
     places = {image.place for image in candidates}
     counts = {name: Counter(image.place for image in candidates if image.suffix == name) for name in suffixes}
@@ -271,15 +274,18 @@ def _match(position: int, scan: _Scan) -> Match:
 def _absent(table: TextTable, scans: Sequence[_Scan]) -> tuple[Finding, ...]:
     """Return a finding for each row without an image: data sets list all participants, whatever was scanned of them."""
     have = {scan.place for scan in scans} | {(scan.place[0], "") for scan in scans}
-    return tuple(
-        found(
-            "participant-without-scan",
-            f"{table.path.name}, row {row.number}: {'/'.join(filter(None, place))} has no such image and was left out.",
-            fix="Look whether it should have one, or choose other images with --suffix.",
-        )
-        for row in table.rows
-        if (place := _place(table, row)) not in have
-    )
+    by_key: dict[str, set[str]] = defaultdict(set)
+    for subject, _ in have:
+        by_key[lookalike_key(subject)].add(subject)
+    findings = []
+    for row in table.rows:
+        if (place := _place(table, row)) not in have:
+            hint = hint_of(place[0], sorted(by_key[lookalike_key(place[0])] - {place[0]}))
+            name = "/".join(filter(None, place)) + (f" ({hint})" if hint else "")
+            text = f"{table.path.name}, row {row.number}: {name} has no such image and was left out."
+            fix = "Look whether it should have one, or choose other images with --suffix."
+            findings.append(found("participant-without-scan", text, fix=fix))
+    return tuple(findings)
 
 
 def _not_listed(scans: Sequence[_Scan], matches: Sequence[Match], table: TextTable, root: Path) -> tuple[Finding, ...]:

@@ -16,12 +16,15 @@ from medres.data.sources.items import Item, Stock, ids_of_items, take_stock
 from medres.data.sources.scan_files import FolderContent, relative_name, walk_scans
 from medres.data.table import Scan, Split
 from medres.data.wording import counted, first_of
-from medres.errors import DataError
+from medres.errors import DataError, NoLabelsError
 
 _ARRANGE = (
     "Arrange the data as one folder a class (scans/benign/*.nii.gz, scans/malignant/*.nii.gz), "
     "or put a labels.csv with the columns path,label beside the scans."
 )
+
+# names of files that say that a folder has labels
+_SAYS_LABELS = ("labels", "participants", "dataset_description")
 
 
 def read_class_folders(root: Path, options: Options) -> Draft:
@@ -30,7 +33,8 @@ def read_class_folders(root: Path, options: Options) -> Draft:
     DICOM files below a class are studies, whatever folders they lie in: one scan each (see `studies`).
 
     Raises:
-        DataError: There are no scans, or no class folders.
+        NoLabelsError: There are no class folders, and nothing else says that there are labels.
+        DataError: There are no scans, or something does.
     """
     content = walk_scans(root)
     names = [PurePosixPath(relative_name(path, root)) for path in content.files]
@@ -39,15 +43,16 @@ def read_class_folders(root: Path, options: Options) -> Draft:
     splits = _split_folders(root, names)
     depth = 2 if splits else 1  # folders that carry a meaning: split/class or class
     if all(len(name.parts) <= depth for name in names):
-        raise DataError(
-            f"{root} holds {counted(len(names), 'scan')}, but no class folders and no labels.csv.", fix=_ARRANGE
-        )
+        problem = f"{root} holds {counted(len(names), 'scan')}, but no class folders and no labels.csv."
+        raise _no_labels(root, content, splits)(problem, fix=_ARRANGE)
     stock = take_stock(root, content=_below_classes(content, root, depth), depth=depth, pattern=options.series)
     items = [item for item in stock.items if _parts(item, root)[depth:] or item.is_folder]
     if not items:
         _refuse_without_scans(root, stock.content)
     scans, findings = _scans(items, root, splits)
-    _refuse_one_class(root, scans, content)
+    findings += stock.masks.findings(root)
+    kind = _no_labels(root, content, splits)
+    _refuse_one_class(root, scans, content, num_masks=len(stock.masks.images), kind=kind)
     if stock.headers.finding and options.patient_pattern is None:
         findings += (stock.headers.finding,)
     return Draft(
@@ -131,13 +136,24 @@ def _refuse_without_scans(root: Path, content: FolderContent) -> None:
     raise DataError(f"{root} holds no scans{found}; looked for {SUPPORTED}.", fix=_ARRANGE)
 
 
-def _refuse_one_class(root: Path, scans: Sequence[Scan], content: FolderContent) -> None:
+def _no_labels(root: Path, content: FolderContent, splits: Mapping[str, Split]) -> type[DataError]:
+    """Return what folders without classes are: scans without labels, or a mistake where something speaks of labels."""
+    files = (path for path in content.unsupported if path.parent == root and path.stem.lower() in _SAYS_LABELS)
+    says = splits or any(path.suffix.lower() in (*TABLE_SUFFIXES, ".json") for path in files)
+    return DataError if says else NoLabelsError
+
+
+def _refuse_one_class(
+    root: Path, scans: Sequence[Scan], content: FolderContent, *, num_masks: int, kind: type[DataError]
+) -> None:
     labels = {scan.label for scan in scans}
     if len(labels) > 1:
         return
     tables = [path for path in content.unsupported if path.suffix.lower() in TABLE_SUFFIXES]
     hint = f" If {tables[0].name} holds the labels, name it with --labels." if tables else ""
-    raise DataError(f"{root} holds one class folder with scans, '{labels.pop()}'; two are needed.", fix=_ARRANGE + hint)
+    masks = f" ({counted(num_masks, 'mask')} of these scans left out)" if num_masks else ""
+    problem = f"{root} holds one class folder with scans, '{labels.pop()}'{masks}; two are needed."
+    raise kind(problem, fix=_ARRANGE + hint)
 
 
 def _outside_note(outside: Sequence[str]) -> tuple[str, ...]:

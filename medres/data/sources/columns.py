@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from decimal import Decimal
 
+from medres.data.missing_words import is_missing
 from medres.data.sources.delimited import Row, TextTable
+from medres.data.spelling import lookalike_key, quoted_apart, spelling_key
 from medres.data.table import Split
 from medres.data.wording import first_of
 from medres.errors import DataError
@@ -28,8 +30,6 @@ _SPLITS: dict[str, Split] = {
     "test": "test",
     "testing": "test",
 }
-# what programs write for a missing value; "none" and "na" may be classes
-_MISSING = frozenset({"", "nan", "n/a", "#n/a", "null"})
 
 
 def split_of(text: str) -> Split | None:
@@ -39,7 +39,7 @@ def split_of(text: str) -> Split | None:
         >>> split_of("Validation"), split_of("fold1")
         ('val', None)
     """
-    return _SPLITS.get(text.strip().lower())
+    return _SPLITS.get(lookalike_key(text))
 
 
 def find_column(table: TextTable, names: Iterable[str]) -> str | None:
@@ -57,7 +57,7 @@ def find_column(table: TextTable, names: Iterable[str]) -> str | None:
 
 
 def _column_key(name: str) -> str:
-    return re.sub(r"[\s_.-]+", "", name).lower()
+    return re.sub(r"[\s_.-]+", "", spelling_key(name)).casefold()
 
 
 def require_column(table: TextTable, name: str, *, option: str) -> str:
@@ -67,6 +67,10 @@ def require_column(table: TextTable, name: str, *, option: str) -> str:
         DataError: The table has no such column; naming those that it has.
     """
     column = find_column(table, [name])
+    alike = [other for other in table.columns if _column_key(other) == _column_key(name)]
+    if len(alike) > 1 and name not in alike:
+        names = " and ".join(quoted_apart(alike))
+        raise DataError(f"{table.path} has two columns that may be '{name}': {names}.", fix=f"Name one with {option}.")
     if column is None:
         raise DataError(
             f"{table.path} has no column '{name}'; it has {', '.join(table.columns) or 'none'}.",
@@ -78,7 +82,7 @@ def require_column(table: TextTable, name: str, *, option: str) -> str:
 def labels_of(table: TextTable, column: str) -> list[str | None]:
     """Return the label of every row; None where it is blank or a program's word for a missing value."""
     labels = [row.text(column) for row in table.rows]
-    return [None if label.lower() in _MISSING else label for label in labels]
+    return [None if is_missing(label) else label for label in labels]
 
 
 def ids_of(table: TextTable, column: str) -> list[str]:
@@ -89,7 +93,7 @@ def ids_of(table: TextTable, column: str) -> list[str]:
     """
     _refuse_blank_twins(table, column)
     ids = [row.text(column) for row in table.rows]
-    return ["" if text.lower() in _MISSING else text for text in ids]
+    return ["" if is_missing(text) else text for text in ids]
 
 
 def units_of(table: TextTable, column: str) -> list[str]:
@@ -114,10 +118,10 @@ def splits_of(table: TextTable, column: str | None) -> list[Split | None]:
     Raises:
         DataError: Some rows have a split and some have none, or a word means none.
     """
-    if column is None or not any(row.text(column) for row in table.rows):
+    if column is None or all(is_missing(row.text(column)) for row in table.rows):
         return [None] * len(table.rows)
     unknown = [row for row in table.rows if split_of(row.text(column)) is None]
-    blank = [row.name for row in unknown if not row.text(column)]
+    blank = [row.name for row in unknown if is_missing(row.text(column))]
     if blank:
         raise DataError(
             f"{table.path} names a split in some rows and none in {len(blank)}: row {first_of(blank)}.",
@@ -132,25 +136,6 @@ def splits_of(table: TextTable, column: str | None) -> list[Split | None]:
     return [split_of(row.text(column)) for row in table.rows]
 
 
-def lookalike_labels(labels: Iterable[str]) -> list[tuple[str, ...]]:
-    """Return groups of labels that are as good as surely one class, written in several ways.
-
-    Example:
-        >>> lookalike_labels(["benign", "Benign", "grade  2", "grade 2", "1", "1.0", "10"])
-        [('1', '1.0'), ('Benign', 'benign'), ('grade  2', 'grade 2')]
-    """
-    by_key: dict[str, set[str]] = defaultdict(set)
-    for label in labels:
-        by_key[_label_key(label)].add(label)
-    return sorted(tuple(sorted(group)) for group in by_key.values() if len(group) > 1)
-
-
-def _label_key(label: str) -> str:
-    plain = " ".join(unicodedata.normalize("NFKC", label).casefold().split())
-    # a column of whole numbers in which one is missing comes out of pandas as 1.0, 2.0
-    return re.sub(r"^([+-]?)0*(\d+)(?:\.0*)?$", r"\1\2", plain)
-
-
 def sorted_classes(labels: Iterable[str]) -> tuple[str, ...]:
     """Return the different labels in sorted order: as numbers where all are whole numbers, else as text.
 
@@ -160,7 +145,7 @@ def sorted_classes(labels: Iterable[str]) -> tuple[str, ...]:
     """
     different = set(labels)
     if all(re.fullmatch(r"[+-]?\d+", label) for label in different):
-        return tuple(sorted(different, key=lambda label: (int(label), label)))
+        return tuple(sorted(different, key=lambda label: (Decimal(label), label)))
     return tuple(sorted(different))
 
 

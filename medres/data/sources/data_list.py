@@ -15,6 +15,7 @@ from medres.data.sources.draft import Draft, Options
 from medres.data.sources.label_table import TableUse, draft_of_table
 from medres.data.wording import counted, first_of
 from medres.errors import DataError
+from medres.runs.plain_data import PlainDataError, read_json
 
 #: Names under which a folder may hold a data list.
 LIST_NAMES = ("dataset.json", "datalist.json", "data_list.json")
@@ -22,7 +23,6 @@ LIST_NAMES = ("dataset.json", "datalist.json", "data_list.json")
 _IMAGE = "image"
 _IMAGE_KEYS = (_IMAGE, "images", "img", *PATH_COLUMNS)
 _FIX = 'Write {"training": [{"image": "ct/p1.nii.gz", "label": "benign"}, ...]}, or a CSV with the columns path,label.'
-_MAX_BYTES = 2**28  # a list of a million scans; more is no list
 
 
 def is_data_list(path: Path) -> bool:
@@ -59,12 +59,10 @@ def read_data_list(path: Path, options: Options) -> Draft:
 
 def _content(path: Path) -> Any:
     try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise DataError(f"{path} is larger than a list of scans can be.", fix=_FIX)
-        return json.loads(path.read_bytes())
+        return read_json(path, allow_nan=True)
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}.", fix="Check the path.") from error
-    except (ValueError, RecursionError) as error:
+    except PlainDataError as error:
         raise DataError(f"{path} is no JSON: {error}.", fix=_FIX) from None
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from medres.data.spelling import visible
 from medres.data.wording import first_of
 from medres.errors import DataError
 from medres.runs.csv_files import original
@@ -60,7 +61,7 @@ class TextTable:
 
     Args:
         path: Its file.
-        columns: Names in order, without blanks around them.
+        columns: Names in order, without blanks around them and without what cannot be seen.
         rows: At least one.
         notes: What had to be decided, for the user.
         delimiter: What cuts its rows into cells; where it is no comma, numbers may have one.
@@ -127,7 +128,7 @@ def _records(path: Path, text: str, delimiter: str) -> Iterator[tuple[int, list[
             is_declaration = declared is not None and number == 1
             if any(cell.strip() for cell in cells) and not is_declaration:
                 yield number, [original(cell) for cell in cells]
-    except csv.Error as error:
+    except (csv.Error, TypeError, ValueError) as error:  # of a delimiter that is declared and can be none
         raise DataError(f"{path} is not a table: {error}.", fix="Save it as CSV, encoded as UTF-8.") from error
 
 
@@ -137,11 +138,18 @@ def _delimiter(text: str) -> str:
     if declared:
         return declared[1]
     header = next((line for line in text.splitlines() if line.strip()), "")
-    return max(_DELIMITERS, key=lambda delimiter: len(next(csv.reader([header], delimiter=delimiter), [])))
+    return max(_DELIMITERS, key=lambda delimiter: _num_columns(header, delimiter))
+
+
+def _num_columns(header: str, delimiter: str) -> int:
+    try:
+        return len(next(csv.reader([header], delimiter=delimiter), []))
+    except csv.Error:  # a cell beyond all measure: said when the table is read
+        return 0
 
 
 def _columns(path: Path, header: Sequence[str]) -> tuple[str, ...]:
-    names = [name.strip() for name in header]
+    names = [visible(name) for name in header]
     repeated = sorted({name for name in names if name and names.count(name) > 1})
     if repeated:
         raise DataError(f"{path} has two columns named {', '.join(repeated)}.", fix="Rename one of them.")
@@ -155,7 +163,7 @@ def _row(path: Path, columns: Sequence[str], header: Sequence[str], number: int,
             f"{path}, row {number}: {len(cells)} cells, but the header has {len(header)}.",
             fix="Put text that holds the delimiter into double quotes, or mend the row.",
         )
-    named = {name.strip(): cell for name, cell in zip(header, cells, strict=False) if name.strip()}
+    named = {name: cell for text, cell in zip(header, cells, strict=False) if (name := visible(text))}
     return Row(number=number, cells={column: named[column] for column in columns})
 
 

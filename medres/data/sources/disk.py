@@ -13,6 +13,7 @@ from medres.data.sources.delimited import Row, TextTable
 from medres.data.sources.draft import Options
 from medres.data.sources.items import Item, Stock, item_of, take_stock
 from medres.data.sources.scan_files import FolderContent, absolute, walk_scans
+from medres.data.spelling import lookalike_key
 from medres.data.wording import counted, first_of
 
 
@@ -50,7 +51,7 @@ class Disk:
         self._many = many
         self._stock: Stock | None = None
         self._by_file: dict[Path, Item] = {}
-        self._names: dict[Path, dict[str, str]] = {}
+        self._names: dict[Path, dict[str, list[str]]] = {}
         self._by_folder: defaultdict[Path, list[Item]] = defaultdict(list)
 
     def path(self, row: Row, column: str) -> Path | None:
@@ -64,16 +65,17 @@ class Disk:
         candidates = (absolute(folder / spelling) for folder in self._folders for spelling in dict.fromkeys(spellings))
         return next((path for path in candidates if _exists(path)), None)
 
-    def other_case(self, row: Row, column: str) -> str:
-        """Return the name of a file that a cell would name if case did not matter, or an empty text."""
+    def alike(self, row: Row, column: str) -> list[str]:
+        """Return the names of files that a cell would name but for case, leading zeros and the like."""
         path = absolute(self.root / row.text(column).replace("\\", "/").replace("\0", ""))
         if path.parent not in self._names:
+            names = self._names[path.parent] = defaultdict(list)
             try:
-                names = sorted(os.listdir(path.parent))
+                for name in sorted(os.listdir(path.parent)):
+                    names[lookalike_key(name)].append(name)
             except OSError:  # there is no such folder
-                names = []
-            self._names[path.parent] = {name.casefold(): name for name in names}
-        return self._names[path.parent].get(path.name.casefold(), "")
+                pass
+        return self._names[path.parent].get(lookalike_key(path.name), [])
 
     def stock(self, folders: Iterable[Path] = (), slices: Iterable[Path] = ()) -> Stock:
         """Return all scans below the root, or below the folders that a table names; looked up once.

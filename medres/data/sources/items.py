@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from medres.data.findings import Finding
+from medres.data.sources.mask_files import MaskFiles, masks_among
 from medres.data.sources.scan_files import FolderContent, relative_name, sample_ids, walk_scans
 from medres.data.sources.studies import FoundStudies, HeaderPatients, Study, find_studies, is_patient_id
 from medres.data.table import Scan
@@ -82,6 +83,7 @@ class Stock:
         items: One a file, or one a DICOM study; in the order of their paths.
         content: All files by kind.
         headers: What DICOM headers say of patients.
+        masks: Files that are masks of others, which are no items.
         notes: For the user.
     """
 
@@ -89,6 +91,7 @@ class Stock:
     items: tuple[Item, ...]
     content: FolderContent
     headers: HeaderPatients
+    masks: MaskFiles = field(default_factory=MaskFiles)
     notes: tuple[str, ...] = ()
 
     @property
@@ -114,6 +117,8 @@ def take_stock(
     """
     content = walk_scans(root) if content is None else content
     found_studies = find_studies(content.dicom, root, depth=depth, pattern=pattern, many=many)
+    masks = masks_among(content.scans, root)
+    content = replace(content, scans=tuple(path for path in content.scans if path not in masks.images))
     zipped = _patients_of_zips(content.scans, found_studies, many=many)
     items = [Item(path=path, patient_id=zipped.get(path, ""), header_id=zipped.get(path, "")) for path in content.scans]
     items += [item_of(study, patient_id=found_studies.headers.patient_of(study)) for study in found_studies.studies]
@@ -125,6 +130,7 @@ def take_stock(
         items=tuple(sorted(items, key=lambda item: (item.first_file, item.member or ""))),
         content=content,
         headers=found_studies.headers,
+        masks=masks,
         notes=_dicom_note(found_studies.studies) + found_studies.notes,
     )
 

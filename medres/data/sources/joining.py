@@ -7,13 +7,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
-from medres.data.leakage import lookalike_key
 from medres.data.readers.formats import scan_stem
 from medres.data.sources.columns import find_column
 from medres.data.sources.delimited import Row, TextTable
 from medres.data.sources.draft import matched_patients
 from medres.data.sources.items import Item, Stock, item_of
 from medres.data.sources.scan_files import relative_name
+from medres.data.spelling import hint_of, lookalike_key
 from medres.data.wording import counted, first_of
 from medres.errors import DataError
 
@@ -79,6 +79,7 @@ class ItemIndex:
         self._by_patient: dict[str, list[Item]] = defaultdict(list)
         self._by_uid: dict[str, list[Item]] = defaultdict(list)
         self._by_pattern: dict[str, list[Item]] = defaultdict(list)
+        self._by_lookalike: dict[str, set[str]] = defaultdict(set)
         if pattern is not None:
             patients = matched_patients(pattern, [item.name_below(stock.root) for item in stock.items])
             for patient, item in zip(patients, stock.items, strict=True):
@@ -104,13 +105,16 @@ class ItemIndex:
             return Found(items=tuple(by_path), by_patient=bool(folders))
         if patient or uid:
             return Found(items=tuple(uid or patient), by_patient=not uid)
-        return "matches no folder and no file"
+        hint = hint_of(key, self._alike(key))
+        return "matches no folder and no file" + (f" ({hint})" if hint else "")
 
-    def alike(self, key: str) -> list[str]:
+    def _alike(self, key: str) -> list[str]:
         """Return names that look like a key, for the message."""
-        wanted = lookalike_key(key)
         names = (*self._by_pattern, *self._by_folder, *self._by_name, *self._by_patient)
-        return sorted({name for name in names if name != key and lookalike_key(name) == wanted})
+        if not self._by_lookalike and names:
+            for name in names:
+                self._by_lookalike[lookalike_key(name)].add(name)
+        return sorted(self._by_lookalike.get(lookalike_key(key), set()) - {key})
 
     def _add_paths(self, item: Item, root: Path) -> None:
         relative = PurePosixPath(relative_name(item.path, root))
@@ -161,7 +165,7 @@ def join_rows(
         )
     index = ItemIndex(stock, pattern=pattern)
     attempts = [_attempt(table, column, index) for column in dict.fromkeys(columns)]
-    return _rows(table, _best(table, attempts, uids=uids), index)
+    return _rows(table, _best(table, attempts, uids=uids))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -214,7 +218,7 @@ def _best(table: TextTable, attempts: Sequence[_Attempt], *, uids: Sequence[str]
     return usable[0]
 
 
-def _rows(table: TextTable, chosen: _Attempt, index: ItemIndex) -> list[Joined]:
+def _rows(table: TextTable, chosen: _Attempt) -> list[Joined]:
     by_patient = any(found.by_patient for found in chosen.good)
     joined = []
     for row, found in zip(table.rows, chosen.found, strict=True):
@@ -223,9 +227,7 @@ def _rows(table: TextTable, chosen: _Attempt, index: ItemIndex) -> list[Joined]:
         if isinstance(found, Found):
             joined.append(Joined(row=row, items=found.items, patient_id=patient, key=key, column=chosen.column))
         else:
-            alike = index.alike(key)
-            hint = f" ({first_of(alike, limit=3)} looks like it)" if alike else ""
-            problem = f"'{key}' {found}{hint}"
+            problem = f"'{key}' {found}"
             joined.append(Joined(row=row, patient_id=patient, key=key, column=chosen.column, problem=problem))
     return joined
 

@@ -16,7 +16,7 @@ from medres.data.sources.label_table import read_label_table
 from medres.data.sources.medmnist import read_medmnist
 from medres.data.sources.scan_files import absolute
 from medres.data.table import ScanTable
-from medres.errors import DataError, UsageError
+from medres.errors import DataError, NoLabelsError, UsageError
 
 #: Names of a table that is found by itself; case does not matter.
 TABLE_NAMES = ("labels.csv", "labels.tsv")
@@ -64,7 +64,8 @@ def load_scans(
         the table all the same, with the label None where the label is what is wrong.
 
     Raises:
-        DataError: The data cannot be understood at all: no labels, no scans, one class.
+        NoLabelsError: There are scans, and nothing says that they have labels.
+        DataError: The data cannot be understood at all: no scans, one class, labels that are none.
         UsageError: Options contradict each other.
 
     Example:
@@ -131,7 +132,7 @@ def _file_draft(data: Path, options: Options) -> Draft:
             raise DataError("--patient-pattern needs files; a MedMNIST .npz holds images.", fix="Leave it out.")
         return read_medmnist(data)
     what = "is one scan, not a data set" if scan_suffix(data) else "is no data set that medres knows"
-    raise DataError(f"{data} {what}.", fix=_LAYOUTS)
+    raise NoLabelsError(f"{data} {what}.", fix=_LAYOUTS)
 
 
 def _named_table(labels: Path) -> Path:

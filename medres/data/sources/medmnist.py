@@ -13,7 +13,7 @@ from medres.data.readers.arrays import array_shapes, read_array
 from medres.data.sources.draft import Draft
 from medres.data.table import Scan, Split
 from medres.data.wording import counted, first_of
-from medres.errors import DataError, UnreadableScanError
+from medres.errors import DataError, NoLabelsError, UnreadableScanError
 
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
@@ -24,12 +24,13 @@ def read_medmnist(path: Path) -> Draft:
     """Read the official splits and the labels; class names are the numbers, since the file has no others.
 
     Raises:
+        NoLabelsError: It holds no labels.
         DataError: It is not laid out like that, or has several labels an image.
     """
     shapes = shapes_of(path)
     splits = [split for split in SPLITS if f"{split}_images" in shapes]
     if "train" not in splits:
-        raise DataError(f"{path} holds {first_of(sorted(shapes))}, but no 'train_images'.", fix=_FIX)
+        raise _missing(shapes)(f"{path} holds {first_of(sorted(shapes))}, but no 'train_images'.", fix=_FIX)
     scans = tuple(scan for split in splits for scan in _split_scans(path, split, shapes))
     return Draft(
         root=path.parent,
@@ -85,7 +86,8 @@ def _labels(
     shape = shapes.get(name)
     if shape is None or shape[0] != num_images:
         found = "no labels" if shape is None else counted(shape[0], "label")
-        raise DataError(f"{path} has {found} for {counted(num_images, 'image')} of '{split}_images'.", fix=_FIX)
+        problem = f"{path} has {found} for {counted(num_images, 'image')} of '{split}_images'."
+        raise _missing(shapes)(problem, fix=_FIX)
     if len(shape) > 1 and shape[1] != 1:
         raise DataError(
             f"{path} has {shape[1]} labels an image ('{name}'): several labels at once are not supported.",
@@ -95,6 +97,11 @@ def _labels(
     if labels.dtype.kind not in "iub":
         raise DataError(f"{path}: '{name}' holds {labels.dtype}, not whole numbers.", fix=_FIX)
     return labels
+
+
+def _missing(shapes: Mapping[str, tuple[int, ...]]) -> type[DataError]:
+    """Return what an archive is that lacks an array: images without labels, or a mistake where there are some."""
+    return DataError if any(name.endswith("labels") for name in shapes) else NoLabelsError
 
 
 def _read(path: Path, name: str) -> npt.NDArray[np.integer]:

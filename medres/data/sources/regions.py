@@ -10,6 +10,9 @@ from medres.data.sources.columns import CENTER_COLUMNS, find_column
 from medres.data.sources.delimited import Row, TextTable
 from medres.errors import DataError
 
+#: Distance of a centre from the scanner's own: a kilometre; a body has two metres.
+MAX_MM = 1e6
+
 Center: TypeAlias = tuple[float, float, float]
 
 # 12,5 is a number where the comma cuts no cells; 1,234.5 and 1.234,5 could be two numbers each
@@ -56,4 +59,4 @@ def _number(text: str, *, decimal_comma: bool) -> float | None:
         number = float(text) if re.fullmatch(r"[+-]?[\d.]+(?:[eE][+-]?\d+)?", text) else math.nan
     except ValueError:
         return None
-    return number if math.isfinite(number) else None
+    return number if abs(number) <= MAX_MM else None

@@ -62,6 +62,21 @@ class Labelled:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RowScan:
+    """A scan of one row of a table that is to be predicted.
+
+    Args:
+        row: What messages call the row.
+        scan: With an id; equal scans have equal ids.
+        findings: About it.
+    """
+
+    row: str
+    scan: Scan
+    findings: tuple[Finding, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class _Entry:
     """One row of the result, before it has an id."""
 
@@ -115,6 +130,33 @@ def label_scans(table: TextTable, columns: Columns, matches: Sequence[Match], ro
         findings=tuple(finding for sample_id, entry in named for finding in _findings(sample_id, entry)),
         headers={sample_id: entry.item.header_id for sample_id, entry in named if entry.item.header_id},
     )
+
+
+def scans_of_rows(table: TextTable, columns: Columns, matches: Sequence[Match], root: Path) -> list[RowScan]:
+    """Return the scans of the rows in their order, none merged; labels, patients and splits are not looked at."""
+    columns = replace(columns, label=None, patient=None, split=None, unit=None)
+    entries = _entries(table, columns, matches, root)
+    names = _names_of_regions(entries, root)
+    return [
+        RowScan(
+            row=entry.row.name,
+            scan=replace(entry.scan, sample_id=names[entry.source, entry.region]),
+            findings=tuple(_findings(names[entry.source, entry.region], entry)),
+        )
+        for entry in entries
+    ]
+
+
+def _names_of_regions(entries: Sequence[_Entry], root: Path) -> dict[tuple[object, tuple[str, ...]], str]:
+    """Return the ids that training gives: that of the file, numbered where several regions of it are looked at."""
+    by_source: dict[object, dict[tuple[str, ...], _Entry]] = defaultdict(dict)
+    for entry in sorted(entries, key=lambda entry: entry.order):
+        by_source[entry.source].setdefault(entry.region, entry)
+    groups = [list(regions.values()) for regions in by_source.values()]
+    ids = ids_of_items([group[0].item for group in groups], root)
+    pairs = [pair for name, group in zip(ids, groups, strict=True) for pair in _with_ids(name, group)]
+    numbered = numbered_ids([name for name, _ in pairs])
+    return {(entry.source, entry.region): name for name, (_, entry) in zip(numbered, pairs, strict=True)}
 
 
 def _entries(table: TextTable, columns: Columns, matches: Sequence[Match], root: Path) -> list[_Entry]:

@@ -11,8 +11,10 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, TypeAlias
 
 from medres.data.findings import Finding
+from medres.data.missing_words import is_missing, placeholder
 from medres.data.sources.problems import found
 from medres.data.sources.scan_files import relative_name
+from medres.data.spelling import visible
 from medres.data.wording import counted, first_of
 from medres.errors import UnreadableScanError
 
@@ -23,7 +25,7 @@ Parts: TypeAlias = tuple[str, ...]
 _Members: TypeAlias = "list[tuple[Place, DicomSeries]]"
 
 # what programs that remove names put in their place
-_PLACEHOLDER = re.compile(r"anon\w*|unknown|none|null|n/?a|de-?id\w*|removed|x{2,}", re.IGNORECASE)
+_PLACEHOLDER = re.compile(r"anon\w*|de-?id\w*|x{2,}", re.IGNORECASE)
 _NO_PICTURES = frozenset({"no-pixels", "not-a-scan"})
 
 
@@ -267,7 +269,7 @@ def is_patient_id(text: str) -> bool:
         >>> is_patient_id("4711"), is_patient_id("ANON"), is_patient_id("")
         (True, False, False)
     """
-    return bool(text) and not _PLACEHOLDER.fullmatch(text)
+    return not (is_missing(text) or placeholder(text, person=True) or _PLACEHOLDER.fullmatch(visible(text)))
 
 
 def _patients_by_folder(scans: _Members) -> dict[Place, str]:

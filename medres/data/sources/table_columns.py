@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
+from medres.data.missing_words import is_blank, is_missing
 from medres.data.readers.formats import scan_suffix
 from medres.data.sources.columns import (
     MASK_COLUMN,
@@ -19,9 +20,10 @@ from medres.data.sources.columns import (
 from medres.data.sources.delimited import Row, TextTable
 from medres.data.sources.draft import Options
 from medres.data.sources.regions import center_columns
+from medres.data.spelling import quoted_apart
 from medres.data.table import COLUMNS, RESERVED_COLUMNS
 from medres.data.wording import first_of
-from medres.errors import DataError
+from medres.errors import DataError, UsageError
 
 #: How ``scans.csv`` calls the columns of sequences.
 SEQUENCE_PREFIX = "path_"
@@ -102,6 +104,7 @@ def _with_images(table: TextTable, options: Options, names_file: NamesFile, fixe
     made = fixed.made
     if options.sequences:
         sequences = {name: _sequence_column(table, name) for name in options.sequences}
+        _refuse_one_column_twice(sequences)
     elif own and any(name.startswith(SEQUENCE_PREFIX) for name in images):
         sequences = {name.removeprefix(SEQUENCE_PREFIX): name for name in images if name.startswith(SEQUENCE_PREFIX)}
     elif path is None and len(images) > 1:
@@ -126,14 +129,14 @@ def _patient_column(table: TextTable, options: Options) -> str | None:
     if options.patient_column:
         return require_column(table, options.patient_column, option="--patient-column")
     column = None if options.patient_pattern else find_column(table, PATIENT_COLUMNS)
-    return column if column and any(row.text(column) for row in table.rows) else None
+    return column if column and not all(is_missing(row.text(column)) for row in table.rows) else None
 
 
 def _unit_column(table: TextTable, options: Options, *, own: bool) -> str | None:
     if options.unit_column:
         return require_column(table, options.unit_column, option="--unit-column")
     column = find_column(table, ["unit"]) if own else None
-    return column if column and any(row.text(column) for row in table.rows) else None
+    return column if column and not all(is_missing(row.text(column)) for row in table.rows) else None
 
 
 def _mask_column(table: TextTable, options: Options, names_file: NamesFile) -> str | None:
@@ -148,7 +151,7 @@ def _image_columns(table: TextTable, names_file: NamesFile) -> list[str]:
     """Return the columns whose cells all look like files of scans (or are blank), and of which one exists."""
     found = []
     for column in table.columns:
-        cells = [row for row in table.rows if row.text(column)]
+        cells = [row for row in table.rows if not is_blank(row.text(column))]
         alike = bool(cells) and all(_looks_like_image(row.text(column)) for row in cells)
         if alike and any(names_file(row, column) for row in cells):
             found.append(column)
@@ -169,6 +172,15 @@ def _sequence_column(table: TextTable, name: str) -> str:
     return column
 
 
+def _refuse_one_column_twice(sequences: Mapping[str, str]) -> None:
+    for column in sequences.values():
+        names = [name for name, other in sequences.items() if other == column]
+        if len(names) > 1:
+            raise UsageError(
+                f"--sequences {' and '.join(quoted_apart(names))} name one column, '{column}'.", fix="Name each once."
+            )
+
+
 def _spellings(name: str) -> Iterable[str]:
     return (name, f"{SEQUENCE_PREFIX}{name}", f"image_{name}")
 
@@ -177,7 +189,7 @@ def _notes(table: TextTable, columns: Columns, options: Options) -> tuple[str, .
     notes = []
     if columns.patient and not options.patient_column:
         notes.append(f"Patients are taken from the column '{columns.patient}' of {table.path.name}.")
-    if columns.split and not any(row.text(columns.split) for row in table.rows):
+    if columns.split and all(is_missing(row.text(columns.split)) for row in table.rows):
         notes.append(f"The column '{columns.split}' is empty: no split was given.")
     if columns.unit and not options.unit_column:
         notes.append(f"Units of scoring are taken from the column '{columns.unit}' of {table.path.name}.")

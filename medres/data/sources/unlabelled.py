@@ -1,4 +1,4 @@
-"""`list_scans`: any files and folders, without labels, for prediction."""
+"""`list_scans`: any files and folders, without labels, as one sorted table of different scans, to be looked through."""
 
 from __future__ import annotations
 
@@ -29,6 +29,8 @@ def list_scans(paths: Sequence[Path], *, series: str | None = None, sequences: S
     its columns of paths (or ids), patients, sequences, masks and centres. A MedMNIST ``.npz`` gives its test images,
     which are what a model trained on the file may be asked about (all images where it has none).
 
+    To be predicted, scans are listed in the order in which they are given: `scans_as_given`.
+
     Args:
         paths: At least one.
         series: Regular expression that chooses among the DICOM series of a study.
@@ -43,11 +45,11 @@ def list_scans(paths: Sequence[Path], *, series: str | None = None, sequences: S
     if missing:
         raise DataError(f"{len(missing)} of {len(given)} paths do not exist: {first_of(missing)}.", fix="Check them.")
     options = Options(series=series, sequences=tuple(sequences))
-    root = _root(given)
-    listed = [_of_table(path, options, root) for path in given if _is_table(path)]
-    plain = [path for path in given if not _is_table(path)]
+    root = root_of(given)
+    listed = [_of_table(path, options, root) for path in given if is_table(path)]
+    plain = [path for path in given if not is_table(path)]
     if plain:
-        _require_table_for(plain, options)
+        require_table_for(plain, options)
         listed.append(_of_files(plain, root, options))
     scans, findings = _once_each(listed)
     if not scans:
@@ -72,13 +74,23 @@ class _Listed:
     findings: tuple[Finding, ...] = ()
 
 
-def _is_table(path: Path) -> bool:
+def is_table(path: Path) -> bool:
+    """Return whether a file is a table by its suffix.
+
+    Raises:
+        DataError: It is a workbook.
+    """
     if path.suffix.lower() in WORKBOOK_SUFFIXES:
         raise workbook_refused(path)
     return path.is_file() and path.suffix.lower() in TABLE_SUFFIXES
 
 
-def _require_table_for(plain: Sequence[Path], options: Options) -> None:
+def require_table_for(plain: Sequence[Path], options: Options) -> None:
+    """Refuse files and folders where several sequences are wanted.
+
+    Raises:
+        DataError: Naming the sequences.
+    """
     if len(options.sequences) > 1:
         names = ", ".join(options.sequences)
         raise DataError(
@@ -103,7 +115,7 @@ def _of_files(plain: Sequence[Path], root: Path, options: Options) -> _Listed:
     stocks = [take_stock(root, content=content, pattern=options.series, many=False) for content in contents]
     items = [item for stock in stocks for item in stock.items] + _loose(loose, root, options)
     scans = [scan for path in archives for scan in _of_archive(path, root)]
-    findings: list[Finding] = []
+    findings = [finding for stock in stocks for finding in stock.masks.findings(root)]
     for sample_id, item in zip(ids_of_items(items, root), items, strict=True):
         scans.append(item.scan(sample_id, patient_id=item.patient_id))
         findings += item.findings(sample_id)
@@ -127,16 +139,24 @@ def _stock_notes(stocks: Sequence[Stock]) -> tuple[str, ...]:
 
 
 def _of_archive(path: Path, root: Path) -> list[Scan]:
+    items = items_of_archive(path)
+    ids = ids_of_items(items, root)
+    return [item.scan(sample_id) for item, sample_id in zip(items, ids, strict=True)]
+
+
+def items_of_archive(path: Path) -> list[Item]:
+    """Return the images of an ``.npz``, of MedMNIST those of the test split; the file itself where it is another one.
+
+    Raises:
+        DataError: It is no ``.npz``; naming the file.
+    """
     shapes = shapes_of(path)
     splits = [split for split in SPLITS if f"{split}_images" in shapes]
-    found = [
-        scan
+    return [
+        Item(path=path, member=scan.member)
         for split in [split for split in splits if split == "test"] or splits
         for scan in member_scans(path, split, shapes[f"{split}_images"][0])
-    ] or [Scan(sample_id="", patient_id="", path=path)]
-    items = [Item(path=scan.path, member=scan.member) for scan in found]
-    ids = ids_of_items(items, root)
-    return [replace(scan, sample_id=sample_id, split=None) for scan, sample_id in zip(found, ids, strict=True)]
+    ] or [Item(path=path)]
 
 
 def _once_each(listed: Sequence[_Listed]) -> tuple[list[Scan], list[Finding]]:
@@ -159,6 +179,7 @@ def _once_each(listed: Sequence[_Listed]) -> tuple[list[Scan], list[Finding]]:
     return scans, findings
 
 
-def _root(given: Sequence[Path]) -> Path:
-    folders = [path if path.is_dir() else path.parent for path in given]
+def root_of(given: Sequence[Path]) -> Path:
+    """Return the deepest folder above all paths; of a folder alone, itself."""
+    folders = [path if os.path.isdir(path) else path.parent for path in given]
     return Path(os.path.commonpath(folders))

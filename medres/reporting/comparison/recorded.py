@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from medres.planning.plan import Plan
 from medres.runs.csv_files import columns_of, read_csv
 from medres.runs.documents import read_yaml
 from medres.runs.events import Event, read_events
-from medres.runs.folder import RunFolder
+from medres.runs.folder import RunFolder, read_metrics
 
 Floats = npt.NDArray[np.float64]
 
@@ -116,9 +115,9 @@ def _metrics(folder: RunFolder) -> dict[str, Any]:
     if not folder.metrics.is_file():
         _refuse_unfinished(folder)
     try:
-        document = json.loads(folder.metrics.read_text(encoding="utf-8"))
+        document = read_metrics(folder)
         main_block(document)[1]["scores"], document["classes"], document["kind"], document["unit"], document["folds"]
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError):
+    except (LookupError, TypeError, AttributeError):
         _refuse(folder.metrics, "is damaged")
     return dict(document)
 

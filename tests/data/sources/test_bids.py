@@ -57,6 +57,24 @@ def test_participants_with_and_without_prefix(tmp_path, spelling):
     assert [scan.patient_id for scan in found] == ["sub-01", "sub-02"]
 
 
+def test_participants_that_lost_their_zeros_are_hinted_at(tmp_path):
+    images = (*T1, "sub-10/anat/sub-10_T1w.nii.gz", "sub-11/anat/sub-11_T1w.nii.gz")
+    rows_of = "participant_id\tgroup\n1\tcontrol\n2\tpatient\n10\tcontrol\n11\tpatient\n"
+    found = load_scans(write_bids(tmp_path, images, rows_of), label_column="group")
+    absent = [one.value for one in found.findings if one.code == "participant-without-scan"]
+    assert len(absent) == 2
+    assert "sub-1 (sub-01 looks like it; were leading zeros lost?) has no such image" in absent[0]
+
+
+@pytest.mark.parametrize("suffix", ["mask", "dseg", "probseg"])
+def test_a_mask_of_each_subject_is_not_taken_for_the_scans(tmp_path, suffix):
+    masks = [name.replace("T1w", suffix) for name in T1]
+    repeated = (*T1, T1[0].replace("T1w", "run-2_T1w"))  # the masks alone are there once in every session
+    found = load_scans(write_bids(tmp_path, (*repeated, *masks)), label_column="group")
+    assert {scan.sample_id.rpartition("_")[2] for scan in found} == {"T1w"}
+    assert len(load_scans(tmp_path, label_column="group", suffix=suffix)) == 2
+
+
 def test_the_suffix_is_chosen_or_asked_for(tmp_path):
     both = (*T1, *(name.replace("T1w", "T2w") for name in T1))
     root = write_bids(tmp_path, both)

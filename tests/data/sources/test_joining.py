@@ -63,7 +63,7 @@ def test_an_id_that_matches_nothing_is_a_finding_that_names_what_looks_like_it(t
     missing = next(one for one in table.findings if one.code == "file-missing")
     assert missing.sample_id == "P02"
     assert "row 3" in missing.value
-    assert "'P02' matches no folder and no file (p2 looks like it)" in missing.value
+    assert "'P02' matches no folder and no file (p2 looks like it, but for case and leading zeros)" in missing.value
 
 
 @pytest.mark.parametrize(

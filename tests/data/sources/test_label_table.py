@@ -246,7 +246,7 @@ def test_labels_that_look_alike(root):
         (HEADER, ROWS, {"suffix": "T1w"}, "--suffix T1w is for BIDS, but a table"),
         (HEADER, ROWS, {"series": "("}, "--series '\\(' is not a regular expression"),
         (HEADER, ROWS[:2], {}, r"one class, 'benign' \(2 scans\)"),
-        (HEADER, ROWS, {"positive": "ill"}, "--positive ill is not a class. Choose benign or sick"),
+        (HEADER, ROWS, {"positive": "ill"}, "--positive ill is not a class. Choose 'benign' or 'sick'"),
         (HEADER, [*ROWS[:3], ("b/4.png", "c", "p")], {"positive": "c"}, "needs exactly two classes; there are 3"),
         (HEADER, ROWS, {"patient_pattern": "(["}, "is not a regular expression"),
         (HEADER, ROWS, {"patient_pattern": "a/"}, "has no group"),
@@ -333,11 +333,11 @@ def test_capitals_that_differ_are_named(tmp_path):
     (tmp_path / "labels.csv").write_text("path,label\nA/1.png,x\na2.png,y\nA/3.png,y\n")
     missing = [finding for finding in load_scans(tmp_path).findings if finding.code == "file-missing"]
     assert [finding.fix for finding in missing] == [
-        "Write it as the file is called, 1.PNG: capitals count.",
+        "Write it as the file is called: 1.PNG looks like it, but for case.",
         f"Correct the path (it is relative to {tmp_path}), or leave this row out.",
     ]
     (tmp_path / "labels.csv").write_text("path,label\nA/1.png,x\nA/3.png,y\n")
-    with pytest.raises(DataError, match=r"Capitals count: there is 1\.PNG. Correct the paths"):
+    with pytest.raises(DataError, match=r"1\.PNG looks like it, but for case\. Correct the paths"):
         load_scans(tmp_path)
 
 
