@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.deployment.tiny import tiny
-from tests.tracking.conftest import sqlite_template
 
-__all__ = ["sqlite_template", "tiny"]
+__all__ = ["tiny"]
 
 MountDisk = Callable[[str], Path]
 

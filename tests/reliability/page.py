@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.reliability import collected as plugin
 from tests.reliability.bars import BARS, Bar
 from tests.reliability.machine import describe_code, describe_load, describe_machine
 from tests.reliability.outcomes import TestOutcomes, read_outcomes
@@ -32,15 +33,18 @@ class Verdict:
     Args:
         bar: The bar.
         tests: Outcomes of its test functions, by node id; those that did not run are absent.
+        num_cases: How many cases each of them has.
     """
 
     bar: Bar
     tests: dict[str, TestOutcomes]
+    num_cases: dict[str, int]
 
     @property
     def missing(self) -> list[str]:
-        """Test functions that did not run."""
-        return [node_id for node_id in self.bar.tests if not self.tests.get(node_id, TestOutcomes()).cases]
+        """Test functions of which a case did not run."""
+        ran = {node_id: len(test.cases) for node_id, test in self.tests.items()}
+        return [name for name in self.bar.tests if ran.get(name, 0) < max(1, self.num_cases.get(name, 0))]
 
     @property
     def skipped(self) -> list[str]:
@@ -70,21 +74,18 @@ class Verdict:
         return f"**in part**; not yet: {self.bar.not_yet}" if self.bar.not_yet else "met"
 
 
-def run_tests(node_ids: Sequence[str], junit_xml: Path) -> None:
-    """Run tests in one pytest process, slow ones included; Ctrl-C is passed on and waited for."""
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        "-o",
-        "junit_family=xunit1",
-        f"--junitxml={junit_xml}",
-        *node_ids,
-    ]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}  # bits are promised on the same number of threads
+def run_tests(node_ids: Sequence[str], junit_xml: Path, collected: Path) -> None:
+    """Run tests in one pytest process, slow ones included; Ctrl-C is passed on and waited for.
+
+    Args:
+        node_ids: The test functions.
+        junit_xml: What pytest reports.
+        collected: How many cases each function has (`tests.reliability.collected`).
+    """
+    options = ["-q", "-p", "no:cacheprovider", "-p", plugin.__name__, "-o", "junit_family=xunit1"]
+    command = [sys.executable, "-m", "pytest", *options, f"--junitxml={junit_xml}", *node_ids]
+    # bits are promised on the same number of threads
+    environment = os.environ | {"OMP_NUM_THREADS": "1", plugin.VARIABLE: str(collected)}
     tests = subprocess.Popen(command, cwd=ROOT, env=environment)
     while True:
         try:
@@ -94,10 +95,10 @@ def run_tests(node_ids: Sequence[str], junit_xml: Path) -> None:
             continue
 
 
-def judge(bars: Sequence[Bar], outcomes: dict[str, TestOutcomes]) -> list[Verdict]:
+def judge(bars: Sequence[Bar], outcomes: dict[str, TestOutcomes], num_cases: dict[str, int]) -> list[Verdict]:
     """Return what the outcomes say of each bar."""
     return [
-        Verdict(bar=bar, tests={node_id: outcomes[node_id] for node_id in bar.tests if node_id in outcomes})
+        Verdict(bar=bar, tests={name: outcomes[name] for name in bar.tests if name in outcomes}, num_cases=num_cases)
         for bar in bars
     ]
 
@@ -105,7 +106,8 @@ def judge(bars: Sequence[Bar], outcomes: dict[str, TestOutcomes]) -> list[Verdic
 def row(verdict: Verdict) -> str:
     """Return one row of the table."""
     tests = verdict.tests.values()
-    passed, cases = sum(test.count("passed") for test in tests), sum(len(test.cases) for test in tests)
+    passed = sum(test.count("passed") for test in tests)
+    cases = sum(verdict.num_cases.get(name, 1) for name in verdict.bar.tests)
     figures = "; ".join(dict.fromkeys(figure for test in tests for figure in test.figures))
     bar, seconds = verdict.bar, sum(test.seconds for test in tests)
     cells = (str(bar.number), bar.title, bar.bar, figures, f"{passed} of {cases}", f"{seconds:.0f}", verdict.in_words())
@@ -173,9 +175,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run, write (or print, where only some numbers are asked for) and return the exit code."""
     bars, started, load = parse_arguments(arguments), time.monotonic(), describe_load()
     with tempfile.TemporaryDirectory() as folder:
-        junit_xml = Path(folder) / "junit.xml"
-        run_tests(list(dict.fromkeys(node_id for bar in bars for node_id in bar.tests)), junit_xml)
-        verdicts = judge(bars, read_outcomes(junit_xml))
+        junit_xml, collected = Path(folder) / "junit.xml", Path(folder) / "collected.json"
+        run_tests(list(dict.fromkeys(name for bar in bars for name in bar.tests)), junit_xml, collected)
+        verdicts = judge(bars, read_outcomes(junit_xml), plugin.read_collected(collected))
     page = write_page(verdicts, seconds=time.monotonic() - started, load=f"{load}, at the end {os.getloadavg()[0]:.1f}")
     if len(bars) == len(BARS):
         PAGE.write_text(page, encoding="utf-8")

@@ -68,14 +68,16 @@ def test_a_row_says_what_pytest_said(tmp_path: Path, inside: str, words: str) ->
     report = tmp_path / "junit.xml"
     report.write_text(JUNIT.format(inside=inside))
     bar = Bar(number=1, title="A", bar="B", tests=("tests/a/test_b.py::test_c",))
-    (verdict,) = judge([bar], read_outcomes(report))
+    (verdict,) = judge([bar], read_outcomes(report), {bar.tests[0]: 2})
     assert words in row(verdict)
     assert "200 of 200" in row(verdict)
     assert verdict.is_met == (inside == "")
+    (early,) = judge([bar], read_outcomes(report), {bar.tests[0]: 3})  # a third case was never reached
+    assert not early.is_met
 
 
 def test_what_did_not_run_is_not_met(tmp_path: Path) -> None:
-    verdicts = judge(BARS, read_outcomes(tmp_path / "nothing.xml"))
+    verdicts = judge(BARS, read_outcomes(tmp_path / "nothing.xml"), {})
     assert len(verdicts) == 20
     assert not any(verdict.is_met for verdict in verdicts)
     assert all("**not run**" in row(verdict) for verdict in verdicts)
