@@ -112,7 +112,7 @@ def _complete_rows(path: Path) -> list[list[str]]:
     try:
         content = path.read_bytes()
         complete = content[: content.rfind(b"\n") + 1]  # a process that was killed may have written part of a row
-        rows = csv_rows(complete.decode("utf-8"))
+        rows = csv_rows(complete.decode("utf-8")) or [[]] * bool(complete)  # nothing but line feeds is not ours
     except (OSError, ValueError, csv.Error):
         rows = [[]]
     if rows and rows[0][-1:] != [KEY_COLUMN]:

@@ -9,7 +9,6 @@ parsed here, and a `SentRow` stands for each of them in the first column of the 
 from __future__ import annotations
 
 import functools
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from typing import Any
 import pandas as pd
 
 from medres.data.wording import counted
+from medres.runs.plain_data import parse_json
 from medres.tracking.mlflow_api import BAD_REQUEST, MlflowException, Schema
 
 #: Key in the metadata of a logged model by which it is known as one of medres.
@@ -130,11 +130,12 @@ def _keeping(original: Callable[..., Any], parsed: Callable[..., Any]) -> Callab
     def parse(data: Any, metadata: Any, input_schema: Schema) -> Any:
         if METADATA_KEY not in (metadata.metadata or {}):
             return original(data, metadata, input_schema)
-        rows = parsed_rows(_decoded(data))
+        body = _decoded(data)
+        rows = parsed_rows(body)
         if rows is None:
             return original(data, metadata, input_schema)
         column = pd.Series(rows, dtype=object)
-        return parsed(pd.DataFrame({input_schema.input_names()[0]: column}), None, False)
+        return parsed(pd.DataFrame({input_schema.input_names()[0]: column}), body.get("params"), False)
 
     parse.keeps_rows = True  # type: ignore[attr-defined]
     return parse
@@ -143,8 +144,8 @@ def _keeping(original: Callable[..., Any], parsed: Callable[..., Any]) -> Callab
 def _decoded(data: Any) -> Mapping[str, Any]:
     """Return the body of a request; an empty one where it is no JSON object, which MLflow refuses in its own words."""
     try:
-        body = json.loads(data)
-    except (TypeError, ValueError, RecursionError):
+        body = parse_json(data, allow_nan=True)
+    except (AttributeError, TypeError, ValueError):
         return {}
     return body if isinstance(body, dict) else {}
 

@@ -6,6 +6,7 @@ import os
 import shutil
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -65,7 +66,8 @@ def require_room(config: FinetuneConfig, folder: RunFolder, study: Study, design
 
 def needed_parts(config: FinetuneConfig, folder: RunFolder, study: Study, design: Design) -> tuple[Part, ...]:
     """Return what a run will still write, and where."""
-    with torch.device("meta"):
+    # only sizes are asked for: no numbers are drawn for random weights; pretrained ones are fitted to a real network
+    with torch.device("meta") if design.weights is None else nullcontext():
         model = design.make_model()
     network = _size(model)
     folds = [fold.index for fold in study.folding.folds]

@@ -12,6 +12,8 @@ from tests.planning import examples
 from tests.planning.examples import backbone, fingerprint, scan
 
 NO_WISH = PlanOverrides()
+#: Percentiles of a scan that has one voxel of 10,000.
+LEVELS = {"0.5": 1e-3, "25": 1.2e-3, "50": 1.5e-3, "75": 1.8e-3, "95": 1.9e-3, "99.5": 2e-3}
 
 
 def intensity_of(scans: Any, *, facts: BackboneFacts | None = None) -> tuple[Intensity, int, str]:
@@ -30,7 +32,7 @@ CASES = {
     "one scale": ([scan((9, 9, 9), low=-5, high=10 + k / 10) for k in range(9)], "scaled", (-5, 10.76)),
     "a large offset": ([scan((9, 9, 9), low=1e6 - 60, high=1e6 + 60 + k) for k in range(9)], "scaled",
                        (999940, 1000067.6)),
-    "a hot pixel": ([scan((9, 9, 9), high=1e4, percentiles={"0.5": 1e-3, "99.5": 2e-3})], "scaled", (1e-3, 2e-3)),
+    "a hot pixel": ([scan((9, 9, 9), high=1e4, percentiles=LEVELS)], "scaled", (1e-3, 2e-3)),
     "offsets of their own": ([scan((9, 9, 9), low=1e6 * k, high=1e6 * k + 1) for k in range(9)], "robust_zscore",
                              (0, 1)),
     "many scales": ([scan((9, 9, 9), high=10.0**k) for k in range(9)], "robust_zscore", (0, 1)),

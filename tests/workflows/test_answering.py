@@ -139,7 +139,7 @@ def test_an_output_that_is_a_folder_is_refused_before_the_scans_are_read(tiny: T
     options: dict[str, Any] = {
         "member": None, "device": "cpu", "tracking_uri": None, "output": tmp_path, "progress": Silent(),
     }  # fmt: skip
-    with pytest.raises(OutputError, match="it is a folder"):
+    with pytest.raises(OutputError, match="a folder stands where the file should be"):
         run_predict(str(tiny.bundle), [tmp_path / "gone"], out=tmp_path, **options)
     with pytest.raises(DataError, match="1 of 1 scan could not be predicted"):
         run_predict(str(tiny.bundle), [tmp_path / "gone"], out=tmp_path / "out.csv", **options)

@@ -146,7 +146,9 @@ def inspected(data: Path, options: dict) -> list[str]:
 
 def studied(data: Path, options: dict, output: Path) -> str:
     def study() -> object:
-        config = FinetuneConfig.build(data=data, arch="resnet18", output=output, tracking=False, **options)
+        config = FinetuneConfig.build(
+            data=data, arch="resnet18", weights="none", output=output, tracking=False, **options
+        )
         return read_study(config, Silent())
 
     return refusal(study)
