@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 DEMO := demo
 
-.PHONY: demo test test-all test-gpu lint bench clean
+.PHONY: demo test test-all test-gpu lint bench reliability clean
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -43,6 +43,10 @@ test-gpu: $(INSTALLED)
 
 bench: $(INSTALLED)
 	$(BIN)/pytest tests/benchmarks -m slow -s -q
+
+# the 20 tests of what happens when things go wrong; writes docs/reference/reliability.md
+reliability: $(INSTALLED)
+	$(BIN)/python -m tests.reliability.page
 
 clean:
 	rm -rf $(VENV) $(DEMO) build dist *.egg-info

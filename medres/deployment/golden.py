@@ -43,8 +43,9 @@ class GoldenCase:
     def write(self, path: Path) -> None:
         """Write ``golden.safetensors``."""
         tensors = {"prepared": self.prepared, "logits": self.logits, "probabilities": self.probabilities}
-        with atomic_write(path) as file:
-            file.write(safetensors.numpy.save(tensors))
+        content = safetensors.numpy.save(tensors)
+        with atomic_write(path, num_bytes=len(content)) as file:
+            file.write(content)
 
     @classmethod
     def read(cls, path: Path) -> GoldenCase:

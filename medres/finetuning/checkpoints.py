@@ -53,13 +53,14 @@ class Checkpoint:
         """Write the file, whole or not at all.
 
         Raises:
-            OutputError: The disk is full or cannot be written.
+            OutputError: The disk is full (naming the bytes that were needed) or cannot be written.
         """
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.tensors.items()}
         checksums = {name: _checksum(tensor) for name, tensor in tensors.items()}
         header = {"format": FORMAT, "identity": self.identity, "facts": self.facts, "checksums": checksums}
-        with atomic_write(path) as file:
-            file.write(safetensors.torch.save(tensors, metadata={_KEY: json.dumps(header)}))
+        content = safetensors.torch.save(tensors, metadata={_KEY: json.dumps(header)})
+        with atomic_write(path, num_bytes=len(content)) as file:
+            file.write(content)
 
     @classmethod
     def read(cls, path: Path) -> Checkpoint:

@@ -232,5 +232,6 @@ def inner_splits(table: ScanTable, rows: Rows, *, seed: int) -> list[Split]:
 def write_weights(model: ClassificationModel, path: Path) -> None:
     """Write all tensors of a model as safetensors, whole or not at all."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    with atomic_write(path) as file:
-        file.write(safetensors.torch.save(tensors))
+    content = safetensors.torch.save(tensors)
+    with atomic_write(path, num_bytes=len(content)) as file:
+        file.write(content)

@@ -79,14 +79,14 @@ def write_segment(folder: Path, rows: Mapping[str, npt.NDArray[Any]]) -> dict[st
     require_space(folder, num_bytes)
     placed, offset = {}, 0
     try:
-        with atomic_write(path, private=True) as file:  # voxels
+        with atomic_write(path, private=True, num_bytes=num_bytes) as file:  # voxels
             for key, array in rows.items():
                 packed = np.ascontiguousarray(array)
                 file.write(packed.data)
                 placed[key] = Row(path.name, offset, packed.shape, checksum(packed))
                 offset += packed.nbytes
     except OutputError as error:
-        raise OutputError(f"{error.problem} {num_bytes:,} bytes are needed.", fix=_OTHER_DISK) from error
+        raise OutputError(error.problem, fix=_OTHER_DISK) from error
     return placed
 
 

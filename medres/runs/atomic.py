@@ -23,13 +23,14 @@ PART_PREFIX = ".part-"
 
 
 @contextmanager
-def atomic_write(path: Path, *, private: bool = False) -> Iterator[BinaryIO]:
+def atomic_write(path: Path, *, private: bool = False, num_bytes: int | None = None) -> Iterator[BinaryIO]:
     """Open a binary file that appears at ``path`` only when the block ends without an exception.
 
     Args:
         path: The file.
         private: Whether only its owner may read it (mode 0600), from its first byte on, and enter its folder (0700)
             where that is made for it.
+        num_bytes: How many will be written, where that is known: a full disk is told with it.
 
     Raises:
         OutputError: The folder cannot be written or the disk is full.
@@ -42,7 +43,7 @@ def atomic_write(path: Path, *, private: bool = False) -> Iterator[BinaryIO]:
         >>> target.read_text()
         '0.91'
     """
-    with explained_os_errors(path):
+    with explained_os_errors(path, num_bytes=num_bytes):
         with _where_files_can_be(path):
             make_private(path.parent) if private else path.parent.mkdir(parents=True, exist_ok=True)
             descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=PART_PREFIX)
@@ -74,8 +75,9 @@ def atomic_write_text(path: Path, text: str, *, private: bool = False) -> None:
         >>> print(target.read_text())
         M\udcfcller
     """
-    with atomic_write(path, private=private) as file:
-        file.write(text.encode("utf-8", errors="backslashreplace"))
+    content = text.encode("utf-8", errors="backslashreplace")
+    with atomic_write(path, private=private, num_bytes=len(content)) as file:
+        file.write(content)
 
 
 def atomic_write_json(path: Path, document: Any, *, private: bool = False) -> None:
@@ -154,22 +156,25 @@ def _where_files_can_be(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def explained_os_errors(path: Path, *, option: str = "") -> Iterator[None]:
+def explained_os_errors(path: Path, *, option: str = "", num_bytes: int | None = None) -> Iterator[None]:
     """Turn the operating system's refusals inside the block into an `OutputError` that names ``path``.
 
     Args:
         path: What is written.
         option: What names its place on the command line, where there is one to change.
+        num_bytes: How many are written, where that is known.
     """
     try:
         yield
     except OSError as error:
         if error.errno in _REASONS:
             reason, fix = _REASONS[error.errno]
-            raise OutputError(f"Cannot write {path}: {reason}.", fix=f"{fix}{_by(option)}.") from error
+            needed = f" {num_bytes:,} bytes are needed." if num_bytes and error.errno in _NO_ROOM else ""
+            raise OutputError(f"Cannot write {path}: {reason}.{needed}", fix=f"{fix}{_by(option)}.") from error
         raise
 
 
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 _ELSEWHERE = "Make it writable or choose another folder"
 _REASONS: dict[int | None, tuple[str, str]] = {
     errno.ENOSPC: ("the disk is full", "Free space there or choose another disk"),

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from medres.config import PreviewConfig
+from medres.config import FinetuneConfig, PreviewConfig
 from medres.data.checks.about import place_of
 from medres.data.image import ScanImage
 from medres.data.sample import read_sample
@@ -62,6 +62,7 @@ def run_preview(config: PreviewConfig, *, html: str | Path | None = None, progre
         MedresError: As `medres.workflows.finetuning.finetune`.
     """
     progress = progress or Silent()
+    config = _like_its_run(config, progress)
     require_arch(config.arch)
     if html is not None:
         require_place(Path(html), option="--html")
@@ -69,6 +70,23 @@ def run_preview(config: PreviewConfig, *, html: str | Path | None = None, progre
         folder = RunFolder(Path(kept) / "run")
         made = _make_preview(_working(config, Path(kept)), folder, progress)
     return made if html is None else replace(made, page=write_page(Path(html), render_preview(made)))
+
+
+def _like_its_run(config: PreviewConfig, progress: Progress) -> PreviewConfig:
+    """Return the configuration with the network of the run whose plan is followed, where no other is asked for.
+
+    A plan fits the network that it was made for, and the weights of the run are where they were: nothing is fetched.
+    """
+    if config.plan is None or "arch" in config.model_fields_set:
+        return config
+    run = RunFolder(config.plan if config.plan.is_dir() else config.plan.parent)
+    if not run.config.is_file() or config.plan not in (run.path, run.plan):
+        return config
+    known = FinetuneConfig.read(run.config)
+    names = [name for name in ("arch", "weights", "weights_dir") if name not in config.model_fields_set]
+    network = {name: getattr(known, name) for name in names}
+    progress.note(f"network: {known.arch}, that of {run.path}")
+    return config.model_copy(update=network)
 
 
 def _working(config: PreviewConfig, kept: Path) -> PreviewConfig:

@@ -13,6 +13,7 @@ from medres.evaluation.intervals import MIN_PATIENTS_PER_CLASS, Cohort, Question
 from medres.evaluation.scores import auroc, average_precision, mean_of
 from medres.evaluation.units import numbered
 from tests.evaluation.cohorts import Made, correlated_scores, make
+from tests.figures import RecordProperty
 
 
 def _cohort(made: Made, *, num_resamples: int = 200, seed: int = 0) -> Cohort:
@@ -172,9 +173,9 @@ def test_intervals_over_patients_hold_the_truth_and_those_over_scans_do_not() ->
 
 
 @pytest.mark.slow
-def test_coverage_over_many_studies() -> None:
+def test_coverage_over_many_studies(record_property: RecordProperty) -> None:
     by_patient = _coverage(num_studies=3000, num_resamples=1000, by_patient=True)
     by_scan = _coverage(num_studies=3000, num_resamples=1000, by_patient=False)
-    print(f"coverage of 95 % intervals: patients {by_patient:.3f}, scans {by_scan:.3f}")
+    record_property("figure", f"over patients {by_patient:.3f}, over scans {by_scan:.3f}, 3,000 studies")
     assert 0.92 <= by_patient <= 0.97
     assert by_scan < 0.75

@@ -28,6 +28,7 @@ from medres.finetuning.recipes import build_recipe
 from medres.finetuning.stages import Stage
 from medres.finetuning.trainer import Trainer
 from medres.runs.progress import Silent
+from tests.figures import RecordProperty
 from tests.finetuning.conftest import Cohort
 
 RECIPES = {
@@ -97,7 +98,7 @@ def _train_until(write: int | None, monkeypatch: pytest.MonkeyPatch, train: Call
 
 @pytest.mark.parametrize("name", list(RECIPES))
 def test_a_fold_killed_at_a_checkpoint_ends_with_the_same_bits(
-    cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+    cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, record_property: RecordProperty
 ) -> None:
     fold = make_folds(cohort.table, num_folds=2, seed=0).folds[0]
 
@@ -113,6 +114,7 @@ def test_a_fold_killed_at_a_checkpoint_ends_with_the_same_bits(
         _assert_equal(tmp_path / "whole", tmp_path / f"killed{write}")
         assert np.array_equal(train("whole").held_out_logits, continued.held_out_logits)
         assert not (tmp_path / f"killed{write}" / CHECKPOINT_FILE).exists()
+    record_property("figure", f"{len(RECIPES)} recipes, each killed at up to 5 checkpoints: weights bitwise equal")
 
 
 def _stopped_in_epoch(cohort: Cohort, number: int, epoch: int) -> Cohort:

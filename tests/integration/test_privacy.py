@@ -20,6 +20,7 @@ from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
 import medres
 from medres.runs.folder import RunFolder
 from medres.tracking.mlflow_api import mlflow
+from tests.figures import RecordProperty
 from tests.integration.conftest import ARCH, inside
 
 CANARY = "ZZQCANARY"
@@ -153,8 +154,10 @@ def test_the_canary_is_where_it_may_be(trained: medres.Run) -> None:
     assert found == ["scans.csv", "pseudonyms.csv"]  # or the other tests look for what is not there
 
 
-def test_nothing_that_may_leave_holds_it(trained: medres.Run) -> None:
-    assert assert_clean(leaving(trained.path.parent, trained.path.name)) > 30
+def test_nothing_that_may_leave_holds_it(trained: medres.Run, record_property: RecordProperty) -> None:
+    seen = assert_clean(leaving(trained.path.parent, trained.path.name))
+    record_property("figure", f"0 hits in {seen} files and the dump of the database")
+    assert seen > 30
 
 
 def test_a_run_that_breaks_tells_nobody(planted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -196,7 +199,9 @@ def _bodies(planted: Path) -> dict[str, bytes]:
     }  # fmt: skip
 
 
-def test_http_answers_never_repeat_it(planted: Path, trained: medres.Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_http_answers_never_repeat_it(
+    planted: Path, trained: medres.Run, monkeypatch: pytest.MonkeyPatch, record_property: RecordProperty
+) -> None:
     from fastapi.testclient import TestClient
     from mlflow.pyfunc import scoring_server
 
@@ -218,6 +223,7 @@ def test_http_answers_never_repeat_it(planted: Path, trained: medres.Run, monkey
         assert answer.status_code == 200, (name, answer.text)
         for spelling in (CANARY, DATE, str(planted), "Traceback"):
             assert spelling.lower() not in answer.text.lower(), (name, answer.text)
+    record_property("figure", f"0 hits in {len(answers)} HTTP answers")
     predicted = {name for name in answers if answers[name].json()["predictions"][0]["predicted"] is not None}
     assert predicted == {"dicom", "nifti"}
 

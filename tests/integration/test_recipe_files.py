@@ -75,18 +75,42 @@ def test_the_commands_and_the_snippet_of_the_tutorial_run(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
     commands = _commands(TUTORIAL)
-    assert [command.split()[1] for command in commands] == ["phantoms", "finetune", "phantoms", "predict", "predict"]
+    kinds = ["phantoms", "finetune", "phantoms", "predict", "predict", "register"]
+    assert [command.split()[1] for command in commands] == kinds
     for command in commands:
         line = shlex.split(command)[1:] + shlex.split(SMALLER.get(command.split()[1], ""))
         done = inside(*line)
         assert done.exit_code == 0, f"{command}\n{done.output}"
-    assert "training" in (tmp_path / "known.csv").read_text()
+    assert "training" in (tmp_path / "demo" / "known.csv").read_text()
     snippet = re.findall(r"```python\n(.*?)```", TUTORIAL, flags=re.DOTALL)
     assert len(snippet) == 1
     capsys.readouterr()
     exec(compile(snippet[0], "snippet", "exec"), {})  # a page of this project, as its reader runs it
     assert capsys.readouterr().out.startswith("AUROC ")
+
+
+def test_the_tutorial_has_the_commands_of_make_demo() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    target = re.search(r"^demo:.*\n((?:\t.*\n)+)", makefile, flags=re.MULTILINE)
+    assert target
+    typed = target[1].replace("$(DEMO)", "demo").replace("$(BIN)/", "")
+    made = [line.strip() for line in typed.splitlines() if line.strip().startswith("medres ")]
+    assert len(made) == 2
+    assert _commands(TUTORIAL)[:2] == made
+
+
+@pytest.mark.parametrize(
+    "page", ["README.md", "docs/tutorials/first-classifier.md", "docs/how-to/register-and-serve.md"]
+)
+def test_where_a_model_is_served_its_registry_and_the_environment_are_said(page: str) -> None:
+    lines = [line.strip() for line in (ROOT / page).read_text().splitlines()]
+    served = [number for number, line in enumerate(lines) if line.startswith("mlflow models serve")]
+    assert served
+    for number in served:
+        assert lines[number - 1].startswith("export MLFLOW_TRACKING_URI=sqlite:///")
+        assert "PATH=$PWD/.venv/bin:$PATH" in lines[number - 1]
 
 
 def test_without_internet_the_page_on_weights_is_what_happens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

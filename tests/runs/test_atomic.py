@@ -150,3 +150,17 @@ def test_places_that_cannot_be_written_are_refused_with_their_option(tmp_path: P
     with pytest.raises(OutputError, match=words) as refused:
         require_place(tmp_path / path, option="--html")
     assert "with --html" in refused.value.fix
+
+
+def test_a_full_disk_is_told_with_the_bytes_that_were_to_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OutputError, match=r"a\.txt: the disk is full\. 5,000 bytes are needed\. Free space there"):
+        atomic_write_text(tmp_path / "a.txt", "x" * 5000)
+    with pytest.raises(OutputError, match=r"b\.bin: the disk is full\. Free space"), atomic_write(tmp_path / "b.bin"):
+        pass
+    assert list(tmp_path.iterdir()) == []

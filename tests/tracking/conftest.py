@@ -1,16 +1,14 @@
 from __future__ import annotations
 
 import os
-import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.deployment.tiny import tiny
-from tests.tracking.faults import Wire, free_port, wait_for
+from tests.tracking.faults import Wire, free_port
+from tests.tracking.server import mlflow_server
 
 __all__ = ["tiny"]
 
@@ -27,19 +25,8 @@ def _no_tracking_variables() -> Iterator[None]:
 def mlflow_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     """A real MLflow server on loopback, with artefacts proxied through it."""
     folder, port = tmp_path_factory.mktemp("server"), free_port()
-    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
-    command = [
-        sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1",
-        "--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--artifacts-destination", str(folder / "files"),
-    ]  # fmt: skip
-    with (folder / "log").open("wb") as log:
-        server = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True)
-    try:
-        wait_for(port)
+    with mlflow_server(folder, port):
         yield port
-    finally:
-        os.killpg(server.pid, signal.SIGKILL)
-        server.wait()
 
 
 @pytest.fixture

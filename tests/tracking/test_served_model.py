@@ -70,7 +70,7 @@ def probabilities(answer: Any) -> np.ndarray[Any, Any]:
 
 def test_pyfunc_says_what_the_predictor_says(tiny: Tiny, model: Any, expected: Any) -> None:
     answer = model.predict(pd.DataFrame({"image": content_of(tiny)}))
-    np.testing.assert_allclose(probabilities(answer), expected.probabilities, atol=1e-5)
+    np.testing.assert_allclose(probabilities(answer), expected.probabilities, atol=1e-6)
     assert list(answer.columns) == ["predicted", "prob_benign", "prob_malignant", "decision", "findings"]
     assert tuple(answer["predicted"]) == expected.predicted
     assert tuple(answer["decision"]) == expected.decision
@@ -86,7 +86,7 @@ def test_paths_below_the_root_are_served(
     absolute = [str(scan.path) for scan in tiny.table]
     for paths in (relative, absolute):
         answer = model.predict(pd.DataFrame({"path": paths}))
-        np.testing.assert_allclose(probabilities(answer), expected.probabilities, atol=1e-5)
+        np.testing.assert_allclose(probabilities(answer), expected.probabilities, atol=1e-6)
 
 
 def test_paths_are_refused_without_a_root(tiny: Tiny, model: Any) -> None:
@@ -156,7 +156,7 @@ def test_whatever_goes_wrong_is_one_sentence_in_its_row(tiny: Tiny, model: Any, 
     answer = model.unwrap_python_model().predict(None, table)
     assert list(answer["findings"][:-1]) == [row[2] for row in rows]
     assert answer.drop(columns="findings")[:-1].isna().all().all()
-    np.testing.assert_allclose(probabilities(answer[-1:]), expected.probabilities[:1], atol=1e-5)
+    np.testing.assert_allclose(probabilities(answer[-1:]), expected.probabilities[:1], atol=1e-6)
     assert CANARY not in answer.to_json()
 
 
@@ -308,7 +308,7 @@ def test_http_says_what_the_predictor_says_in_every_layout(tiny: Tiny, app: Any,
     for body in request_bodies(tiny):
         answer = app.post("/invocations", json=body)
         assert answer.status_code == 200
-        np.testing.assert_allclose(probabilities(answer.json()["predictions"]), expected.probabilities, atol=1e-5)
+        np.testing.assert_allclose(probabilities(answer.json()["predictions"]), expected.probabilities, atol=1e-6)
         tried += 1
     assert tried == 4
 
@@ -344,7 +344,7 @@ def test_base64_is_read_as_tools_write_it(tiny: Tiny, app: Any, expected: Any, f
         "dataframe_split": {"columns": ["image"], "data": [[text]]}, "inputs": {"image": [text]},
     }.get(form, [{"image": text}])  # fmt: skip
     answer = app.post("/invocations", json={form: body}).json()["predictions"]
-    np.testing.assert_allclose(probabilities(answer), expected.probabilities[:1], atol=1e-5)
+    np.testing.assert_allclose(probabilities(answer), expected.probabilities[:1], atol=1e-6)
 
 
 @pytest.mark.parametrize("form", ["dataframe_split", "dataframe_records", "instances", "inputs"])
@@ -428,7 +428,7 @@ def test_a_registered_model_is_served_by_mlflow_itself(
         bodies = [*request_bodies(tiny), {"dataframe_records": [{"path": str(scan.path)} for scan in tiny.table]}]
         for body in bodies:
             answer = _post(port, body)
-            np.testing.assert_allclose(probabilities(answer["predictions"]), expected.probabilities, atol=1e-5)
+            np.testing.assert_allclose(probabilities(answer["predictions"]), expected.probabilities, atol=1e-6)
     finally:
         with suppress(ProcessLookupError):
             os.killpg(server.pid, signal.SIGKILL)

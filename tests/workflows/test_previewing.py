@@ -18,7 +18,7 @@ from medres.planning.plan import Plan
 from medres.reporting.preview import Preview
 from medres.runs.folder import RunFolder
 from medres.runs.progress import Silent
-from medres.workflows import previewing
+from medres.workflows import design, previewing
 from medres.workflows.design import make_design, make_feed
 from medres.workflows.study import read_study
 from tests.integration.conftest import ARCH, inside
@@ -118,6 +118,24 @@ def test_a_plan_is_followed_as_a_file_and_as_a_run(images: Path, tmp_path: Path)
         assert shown.plan == edited == Plan.read(tmp_path / "run" / "plan.yaml")
     with pytest.raises(ConfigError, match=r"holds no plan\.yaml"):
         medres.preview(images, plan=images, **OPTIONS)
+
+
+def test_the_plan_of_a_run_brings_its_network(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = medres.finetune(
+        images, arch=ARCH, weights="none", recipe="linear-probe", folds=2, epochs=1, output=tmp_path, tracking=False
+    )
+    resolved: list[str] = []
+    original = design.resolve_weights
+    monkeypatch.setattr(design, "resolve_weights", lambda name, **more: resolved.append(name) or original(name, **more))
+    for given in (run.path, run.path / "plan.yaml"):  # neither architecture nor weights are typed: nothing is fetched
+        shown = medres.preview(images, plan=given, views=0, scans_per_class=1, device="cpu")
+        assert (shown.arch, shown.plan) == (ARCH, run.plan)
+    assert resolved == ["none", "none"]
+    other = medres.preview(images, plan=run.path, arch="resnet18", weights="none", views=0, scans_per_class=1)
+    assert other.arch == "resnet18"
+    copied = tmp_path / "elsewhere" / "plan.yaml"
+    run.plan.write_yaml(copied)  # a plan alone knows no network
+    assert medres.preview(images, plan=copied, weights="none", views=0, scans_per_class=1).arch == "resnet18"
 
 
 def test_test_rows_are_not_looked_at(images: Path, tmp_path: Path) -> None:

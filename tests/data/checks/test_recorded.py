@@ -9,6 +9,7 @@ from medres.data.survey import survey_scans
 from medres.errors import DataError
 from medres.runs.progress import Silent
 from tests.data.making import volume, write_medmnist, write_nifti
+from tests.figures import RecordProperty
 
 NUM_FLIPS = 200
 
@@ -39,7 +40,9 @@ def test_unchanged_scans_give_none(root, record):
     assert codes(root, record) == set()
 
 
-def test_each_of_many_flipped_bits_in_the_voxels_of_a_plain_file_is_found(root, record):
+def test_each_of_many_flipped_bits_in_the_voxels_of_a_plain_file_is_found(
+    root, record, record_property: RecordProperty
+):
     file = root / "a/1.nii"
     whole, rng = file.read_bytes(), np.random.default_rng(0)
     table, first = load_scans(root), 352
@@ -50,6 +53,7 @@ def test_each_of_many_flipped_bits_in_the_voxels_of_a_plain_file_is_found(root, 
         file.write_bytes(changed)
         survey = survey_scans(table.subset([1]), progress=Silent(), refuse=False)
         found += "content-changed" in {finding.code for finding in check_recorded(survey.table, record)}
+    record_property("figure", f".nii against the recorded hash: {found} of {NUM_FLIPS}")
     assert found == NUM_FLIPS
 
 

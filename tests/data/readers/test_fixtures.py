@@ -22,6 +22,7 @@ from medres.data.readers.limits import expecting, require_reasonable_size
 from medres.data.readers.rules import ReadingRules
 from medres.errors import UnreadableScanError
 from tests.data.making import AFFINE, change_header, volume, write_nifti
+from tests.figures import RecordProperty
 
 Fixture = Callable[[Path], Path]
 
@@ -130,7 +131,7 @@ NOTED: dict[str, tuple[Fixture, str, tuple[float, ...] | None]] = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_each_fixture_is_refused_with_its_code(tmp_path: Path, name: str) -> None:
+def test_each_fixture_is_refused_with_its_code(tmp_path: Path, name: str, record_property: RecordProperty) -> None:
     make, code = REFUSED[name]
     path = make(tmp_path)
     with pytest.raises(UnreadableScanError, match="^" + str(path)) as refused:
@@ -138,16 +139,18 @@ def test_each_fixture_is_refused_with_its_code(tmp_path: Path, name: str) -> Non
     assert refused.value.code == code
     assert refused.value.fix
     assert code in KINDS
+    record_property("figure", f"{len(REFUSED)} fixtures refused with their code")
 
 
 @pytest.mark.parametrize("name", NOTED)
-def test_each_fixture_is_read_rightly_and_noted(tmp_path: Path, name: str) -> None:
+def test_each_fixture_is_read_rightly_and_noted(tmp_path: Path, name: str, record_property: RecordProperty) -> None:
     make, code, spacing = NOTED[name]
     image = read_scan(make(tmp_path))
     assert code in [note.partition(": ")[0] for note in image.notes]
     assert {note.partition(": ")[0] for note in image.notes} <= set(KINDS)
     assert image.spacing_mm == (pytest.approx(spacing) if spacing else None)
     np.testing.assert_array_equal(image.voxels[0], volume())
+    record_property("figure", f"{len(NOTED)} read rightly and noted")
 
 
 def test_the_rest_of_the_fixtures_is_read(tmp_path: Path) -> None:
@@ -185,7 +188,7 @@ def test_what_a_header_says_of_the_patient_does_not_leave_the_reader(tmp_path: P
 
 
 @pytest.mark.real
-def test_200_of_200_one_bit_flips_of_a_real_scan_are_found(real_data: Path) -> None:
+def test_200_of_200_one_bit_flips_of_a_real_scan_are_found(real_data: Path, record_property: RecordProperty) -> None:
     content = (real_data / "nifti_odd/spinalcord/t2/t2.nii.gz").read_bytes()
     draw, codes = random.Random(0), Counter()
     for _ in range(200):
@@ -194,6 +197,7 @@ def test_200_of_200_one_bit_flips_of_a_real_scan_are_found(real_data: Path) -> N
         with pytest.raises(UnreadableScanError) as refused:
             read_scan_bytes(bytes(changed))
         codes[refused.value.code] += 1
+    record_property("figure", f"real .nii.gz: {sum(codes.values())} of 200")
     assert sum(codes.values()) == 200
     assert codes["damaged"] > 150
 
@@ -228,13 +232,14 @@ BOMBS = [
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="ru_maxrss is in KiB on Linux only")
 @pytest.mark.parametrize("name", BOMBS)
-def test_bombs_are_refused_within_50_ms_and_50_mib(tmp_path: Path, name: str) -> None:
+def test_bombs_are_refused_within_50_ms_and_50_mib(tmp_path: Path, name: str, record_property: RecordProperty) -> None:
     make, code = REFUSED[name]
     command = [sys.executable, "-c", _MEASURE, str(write_nifti(tmp_path / "warm.nii.gz")), str(make(tmp_path))]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[3])
     outcome, seconds, grown = done.stdout.split()
     assert outcome == code
     assert float(seconds) < 10 * 0.05  # ten times the bar: the cores are shared
+    record_property("figure", f"{name}, in a process of its own: {grown} MB")
     assert int(grown) < 50
 
 
