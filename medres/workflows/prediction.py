@@ -119,6 +119,9 @@ def run_predict(
     predictor = load_predictor(
         model, member=member, device=device, tracking_uri=tracking_uri, output=output, on_mismatch=policy
     )
+    if named := predictor.bundle.manifest.members_without_learning:
+        folds = ", ".join(map(str, named))
+        progress.warn(f"{counted(len(named), 'member')} of this model learned nothing: {folds}. See its card.md.")
     answers = answer_to_file(predictor, predictor.asked(scans, progress=progress), out, progress=progress)
     if answers.num_failed:
         raise DataError(_failures(answers, out))
