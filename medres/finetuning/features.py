@@ -38,8 +38,8 @@ def pooled_features(
     found = cache.open(model, "head", groups=groups, views=views, exact=True)
     if isinstance(found, str):
         raise TrainingError(
-            f"The features of {sum(map(len, groups))} scans do not fit: {found}.",
-            fix="Free space, or raise the plan's budget: --set planning.activation_bytes=...",
+            f"The features of {sum(map(len, groups))} scans do not fit into {cache.folder}: {found}.",
+            fix="Free space there, or raise the plan's budget: --set planning.activation_bytes=...",
         )
     return np.stack([_of_view(found, model, rows, view, batch_size) for view in range(views)], axis=1)
 

@@ -210,7 +210,7 @@ class PrefixCache:
         keys, budget = _keys(batches), self.plan.activation_bytes
         needed = cache.row_bytes * len(keys)
         if needed > budget:
-            return f"{_gib(needed)} of activations are more than the plan's {_gib(budget)}"
+            return f"{_in_bytes(needed)} of activations are more than the plan's {_in_bytes(budget)}"
         make_private(self.folder)
         # what is there takes no more room: the next fold, or a run that goes on, decides as the first did
         due = cache.row_bytes * len(cache.missing(keys))
@@ -218,7 +218,11 @@ class PrefixCache:
             mark_used(cache)
             sweep_unused(self.folder)
         free = shutil.disk_usage(self.folder).free
-        return f"{_gib(due)} of activations are more than half of the {_gib(free)} free" if free < 2 * due else ""
+        return (
+            f"{_in_bytes(due)} of activations are more than half of the {_in_bytes(free)} free"
+            if free < 2 * due
+            else ""
+        )
 
 
 class _Kind(NamedTuple):
@@ -242,8 +246,8 @@ def _keys(batches: Sequence[Sequence[_Wanted]]) -> list[str]:
     return [item.key for batch in batches for item in batch]
 
 
-def _gib(num_bytes: int) -> str:
-    return f"{num_bytes / 2**30:.3g} GiB"
+def _in_bytes(num_bytes: int) -> str:
+    return f"{num_bytes:,} bytes"
 
 
 def tensors_digest(module: nn.Module) -> str:

@@ -173,6 +173,7 @@ def test_intervals_over_patients_hold_the_truth_and_those_over_scans_do_not() ->
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 def test_coverage_over_many_studies(record_property: RecordProperty) -> None:
     by_patient = _coverage(num_studies=3000, num_resamples=1000, by_patient=True)
     by_scan = _coverage(num_studies=3000, num_resamples=1000, by_patient=False)

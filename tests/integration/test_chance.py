@@ -57,6 +57,7 @@ def test_noise_gives_chance(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 def test_noise_gives_chance_with_the_default_recipe_over_ten_seeds(
     tmp_path: Path, record_property: RecordProperty
 ) -> None:

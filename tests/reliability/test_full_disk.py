@@ -86,26 +86,28 @@ def test_a_full_disk_where_scans_are_prepared(
 
 
 @pytest.mark.parametrize(
-    ("there", "file"), [("identity.json", "last.ckpt"), ("metrics.json", "report.html")], ids=["checkpoint", "report"]
+    ("there", "leave", "file"),
+    [("identity.json", 300_000, "last.ckpt"), ("metrics.json", 20_000, "report.html"), ("identity.json", 20_000, "")],
+    ids=["checkpoint", "report", "activations"],
 )
 def test_a_disk_that_fills_up_in_the_middle_of_a_run(
-    scans: Path, mount_disk: MountDisk, record_property: RecordProperty, there: str, file: str
+    scans: Path, mount_disk: MountDisk, record_property: RecordProperty, there: str, leave: int, file: str
 ) -> None:
     disk = mount_disk("size=8m")
     output = disk / "runs"
-    with _filled_when(disk, output / "run" / there, leave=20_000):  # room for a line of the log
+    with _filled_when(disk, output / "run" / there, leave=leave):
         done = run_to_end(finetune_command(scans, output, "run", *SMALL))
         assert done.returncode == 1, done.stdout
-        assert str(output / "run") in done.stderr
-        needed = re.search(r"([\d,]+) bytes are needed", done.stderr)
+        assert str(output) in done.stderr
+        needed = re.search(r"([\d,]+) bytes (are needed|of activations)", done.stderr)
         assert needed, done.stderr
         _require_whole(output)
     again = run_to_end(resume_command(output / "run"))
     assert again.returncode == 0, again.stderr
     _require_whole(output)
     assert (output / "run" / "report.html").is_file()
-    name = next(iter(re.findall(r"[\w.]+(?=: the disk is full)", done.stderr)), "the run's folder")
-    record_property("figure", f"{file.partition('.')[0]}: exit 1, names {name} and {needed[1]} bytes, 0 truncated files, `--resume` then 0")  # fmt: skip # noqa: E501
+    named = re.findall(r"[\w.]+(?=: the disk is full)", done.stderr)
+    record_property("figure", f"{named[0] if named else file or 'activations'}: exit 1, names the place and {needed[1]} bytes, 0 truncated files, `--resume` then 0")  # fmt: skip # noqa: E501
 
 
 def test_a_full_disk_under_the_database_of_mlflow(
