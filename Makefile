@@ -18,7 +18,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 demo: $(INSTALLED)
 	rm -rf $(DEMO)
 	$(BIN)/medres phantoms $(DEMO)/scans --modality CT --scans 60 --size 48
-	$(BIN)/medres finetune --config configs/ct-3d.yaml --data $(DEMO)/scans --arch resnet10 --weights none --epochs 10 --output $(DEMO)/runs --name first
+	$(BIN)/medres finetune --config configs/ct-3d.yaml --data $(DEMO)/scans --arch resnet10 --weights none --output $(DEMO)/runs --name first
 	@echo "MLflow    $(BIN)/mlflow server --backend-store-uri sqlite:///$(CURDIR)/$(DEMO)/runs/mlflow.db"
 
 lint: $(INSTALLED)

@@ -588,7 +588,8 @@ def _print(answer: Any, *, as_json: bool) -> None:
 
     # rich takes 80 columns where there is no terminal; tables of scores need a little more
     console = printable_console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 110)
-    console.print(answer, highlight=False)
+    # a command that is to be copied stays on one line
+    console.print(answer, highlight=False, soft_wrap=isinstance(answer, str))
 
 
 def _fail(message: str, *, code: int, debug: bool) -> None:

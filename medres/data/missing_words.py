@@ -11,9 +11,11 @@ def _words(*lines: str) -> frozenset[str]:
 
 # as they are compared: without case
 _ONLY_PROGRAMS = _words(
-    ",nan,-nan,+nan,n/a,#n/a,#n/a n/a,#na,<na>,null,<null>,(null),<none>,\\n,1.#qnan,-1.#qnan,1.#ind,-1.#ind",
+    ",nan,-nan,+nan,<nan>,n/a,#n/a,#n/a n/a,#na,<na>,null,<null>,(null),<none>,<nat>,nonetype,\\n",
+    "1.#qnan,-1.#qnan,1.#ind,-1.#ind",
     "#value!,#ref!,#name?,#null!,#num!,#div/0!",
 )
+_NO_DATE = "NaT"  # of pandas; in other letters it is a name
 _WRITTEN_BY = {
     "na": "which is how R writes a missing value",
     "none": "which is how Python writes a missing value",
@@ -25,7 +27,7 @@ _PLACEHOLDERS = _words(
     *_WRITTEN_BY,
     "n.a.,n.a,n. a.,--,---,\u2013,\u2014,??,???,..,...,unknown,unk,unkn,missing,undefined,unspecified,undetermined",
     "empty,not available,not applicable,not known,not specified,not reported,not recorded,blank,(blank),tbd,nil",
-    "k.a.,k. a.,keine angabe,unbekannt,fehlt,inconnu,desconocido,sconosciuto",
+    "(na),(none),n.d.,n. d.,k.a.,k. a.,keine angabe,unbekannt,fehlt,inconnu,desconocido,sconosciuto",
 )
 _OF_PERSONS = _words(
     "anon,anonym,anonymous,anonymized,anonymised,deidentified,de-identified,removed,redacted",
@@ -43,7 +45,8 @@ def is_missing(text: str) -> bool:
         >>> is_missing(" \u200b"), is_missing("<NA>"), is_missing("NA"), is_missing("none")
         (True, True, False, False)
     """
-    return visible(text).casefold() in _ONLY_PROGRAMS
+    seen = visible(text)
+    return seen.casefold() in _ONLY_PROGRAMS or seen == _NO_DATE
 
 
 def is_blank(text: str) -> bool:

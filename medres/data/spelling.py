@@ -30,8 +30,10 @@ _DRAWN_ALIKE = str.maketrans(
 
 # 117.0, 117.00, 117,0 (a decimal comma; three zeros behind a comma may be thousands), 1.17e+02
 _WHOLE_NUMBER = re.compile(r"([+-]?\d+)(?:\.0*|,0{1,2})")
-_EXPONENT = re.compile(r"([+-]?)(\d+)(?:\.(\d+))?[eE]\+(\d{2,3})")  # 12e4 may be a hash, e+04 is written by programs
+_EXPONENT = re.compile(r"([+-]?)(\d+)(?:\.(\d+))?[eE]\+(\d{1,3})")  # 12e4 may be a hash, e+04 is written by programs
 _MOST_DIGITS = 40
+# ="007" and '007: with these Excel is told to leave the zeros of a number alone
+_KEPT_AS_TEXT = re.compile(r"=\"(.*)\"|'(?=\d)(.*)")
 _THOUSANDS = re.compile(r"\d{1,3}([,.'])\d{3}(?:\1\d{3})*")
 _SEPARATORS = re.compile(r"(?<=\w)[\s_-]+(?=\w)|_+")
 _LEADING_ZEROS = re.compile(r"(?<!\d)(?<!\d\.)0+(?=\d)")
@@ -166,6 +168,12 @@ def _whole_number(text: str) -> str:
     return sign + whole + fraction.ljust(exponent, "0") if len(fraction) <= exponent else text
 
 
+def _as_excel_shows(text: str) -> str:
+    """Return a text without the marks that keep a spreadsheet from reading it as a number."""
+    match = _KEPT_AS_TEXT.fullmatch(text)
+    return next(part for part in match.groups() if part is not None) if match else text
+
+
 def _without_thousands(text: str) -> str:
     return re.sub(r"\D", "", text) if _THOUSANDS.fullmatch(text) else text
 
@@ -179,6 +187,7 @@ _UNMEANT: tuple[_Step, ...] = (
     ("invisible characters", without_unseen),
     ("blanks", lambda text: " ".join(text.split())),
     ("characters that look alike", _same_pictures),
+    ("marks that keep a number as text", _as_excel_shows),
     ("the way a number is written", _whole_number),
 )
 #: Systems exist in which these tell two things apart: pseudonyms in base 64, ``001`` of one site and ``1`` of another.

@@ -62,8 +62,12 @@ class TrainingFit(Document):
         One number was fitted to these answers, the temperature: without any knowledge in them, twice the gain in
         log-likelihood is distributed as chi-squared with one degree of freedom.
         """
-        gain = 2 * self.num_scans * (self.prior_log_loss - self.log_loss)
-        return bool(gain > chi2.ppf(CONFIDENCE, df=1))
+        return self.log_loss < self.log_loss_that_shows_learning
+
+    @property
+    def log_loss_that_shows_learning(self) -> float:
+        """The log-loss below which chance is no explanation any more; the fewer the scans, the lower."""
+        return self.prior_log_loss - float(chi2.ppf(CONFIDENCE, df=1)) / (2 * self.num_scans)
 
 
 def signs_of_no_learning(
@@ -78,14 +82,15 @@ def signs_of_no_learning(
 
     Example:
         >>> fit = TrainingFit(num_scans=48, log_loss=0.69, prior_log_loss=0.693)
-        >>> signs_of_no_learning(fit, temperature=1.0, probabilities=np.array([[0.2, 0.8], [0.9, 0.1]]))
-        ('its log-loss on 48 of its own training scans is 0.690, that of the prevalence alone 0.693',)
+        >>> signs = signs_of_no_learning(fit, temperature=1.0, probabilities=np.array([[0.2, 0.8], [0.9, 0.1]]))
+        >>> len(signs), signs[0].rpartition("; ")[2]
+        (1, 'below 0.624 it would tell the classes apart')
     """
     signs = []
     if not fit.is_better_than_prior:
         signs.append(
             f"its log-loss on {fit.num_scans} of its own training scans is {fit.log_loss:.3f}, that of the prevalence "
-            f"alone {fit.prior_log_loss:.3f}"
+            f"alone {fit.prior_log_loss:.3f}; below {fit.log_loss_that_shows_learning:.3f} it would tell the classes apart"
         )
     spread = float(np.ptp(probabilities, axis=0).max()) if len(probabilities) > 1 else math.inf
     if spread < LEAST_SPREAD:

@@ -183,8 +183,9 @@ def _timm_reason(arch: str) -> str:
 
 
 def _suggestion(arch: str) -> str:
-    begun = [name for name in _names(2) if arch and name.startswith(arch.lower())]  # resnext50: resnext50_32x4d
-    close = difflib.get_close_matches(arch.lower(), _names(2), n=4, cutoff=0.6)
+    known = list(dict.fromkeys([*_names(2), *_names(3)]))  # some exist in 3D only
+    begun = [name for name in known if arch and name.startswith(arch.lower())]  # resnext50: resnext50_32x4d
+    close = difflib.get_close_matches(arch.lower(), known, n=4, cutoff=0.6)
     near = list(dict.fromkeys([*begun, *close]))[:4]
     did_you_mean = f"Did you mean {', '.join(near)}? " if near else ""
     return f"{did_you_mean}All names: medres archs, and medres archs --dims 3 for volumes."

@@ -67,7 +67,7 @@ def _by_limits(
     by_steps = num_training_scans // _STEPS_AN_EPOCH
     by_memory = scans_in_memory(backbone, machine, shape)
     size = max(MIN_BATCH, _power_of_two(min(by_steps, by_memory, _MAX_BATCH)))
-    steps = f"{num_training_scans} training scans make {_STEPS_AN_EPOCH} steps an epoch of {by_steps} scans"
+    steps = f"{num_training_scans} training scans in {_STEPS_AN_EPOCH} steps an epoch make {by_steps} a step"
     limits = f"a power of two from {MIN_BATCH} to {_MAX_BATCH}"
     return Choice(size, f"{steps}; {limits}. {_about_memory(shape, backbone, by_steps, by_memory)}")
 

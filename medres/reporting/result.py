@@ -95,6 +95,7 @@ class Run:
             ("report  ", "dim"), str(self.report_path), "\n",
             ("model   ", "dim"), str(self.folder.model), "\n",
             ("predict ", "dim"), f"medres predict {self.path} SCANS -o predictions.csv",
+            no_wrap=True, overflow="ignore",
         )  # fmt: skip
         warnings = [Text(line, style="yellow") for line in no_learning_lines(self.metrics)]
         tables = (result_table(self.metrics), per_class_table(self.metrics), confusion_table(self.metrics))

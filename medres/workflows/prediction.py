@@ -14,6 +14,7 @@ from rich.table import Table
 from medres.data.wording import counted
 from medres.deployment.asked import Asked
 from medres.deployment.foreign import OnMismatch, parse_on_mismatch
+from medres.deployment.manifest import CARD
 from medres.deployment.predictions import Predictions
 from medres.deployment.predictor import Predictor
 from medres.errors import DataError
@@ -121,7 +122,8 @@ def run_predict(
     )
     if named := predictor.bundle.manifest.members_without_learning:
         folds = ", ".join(map(str, named))
-        progress.warn(f"{counted(len(named), 'member')} of this model learned nothing: {folds}. See its card.md.")
+        card = predictor.bundle.folder / CARD
+        progress.warn(f"{counted(len(named), 'member')} of this model learned nothing: {folds}. Why: {card}")
     answers = answer_to_file(predictor, predictor.asked(scans, progress=progress), out, progress=progress)
     if answers.num_failed:
         raise DataError(_failures(answers, out))

@@ -42,3 +42,8 @@ def test_persons_and_numbers_have_stand_ins_of_their_own():
     assert placeholder("Anonymous", person=True)
     assert not placeholder("Anonymous")
     assert placeholder("999", number=True)
+
+
+@pytest.mark.parametrize("word", ["NaT", "<NaT>", "<nan>", "NoneType"])
+def test_what_only_programs_write_for_nothing_is_missing(word: str) -> None:
+    assert is_missing(word)

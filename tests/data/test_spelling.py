@@ -127,3 +127,17 @@ def test_a_hint_names_lost_zeros_and_nothing_where_nothing_is_alike():
     assert hint_of("7", ["007"]) == "007 looks like it; were leading zeros lost?"
     assert hint_of("P7", ["p007", "p7"]) == "p007, p7 look like it, but for case and leading zeros"
     assert hint_of("7", []) == ""
+
+
+@pytest.mark.parametrize("kept", ['="007"', "'007", "’007", '="007" ', "\u200b'007"])
+def test_what_keeps_the_zeros_of_a_number_in_excel_is_no_part_of_it(kept: str) -> None:
+    assert spelling_key(kept) == spelling_key("007") != spelling_key("7")
+    assert differences([kept.strip("\u200b "), "007"])[0] in (
+        "marks that keep a number as text",
+        "characters that look alike",
+    )
+
+
+@pytest.mark.parametrize("name", ["'s", "O'Brien", '="', "''7", "a='7'"])
+def test_other_quotes_stay(name: str) -> None:
+    assert "'" in spelling_key(name) or '"' in spelling_key(name)

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from medres.planning.deviations import find_deviations
 
 from medres.data.image import ScanImage
 from medres.data.statistics import scan_statistics
+from medres.planning.deviations import find_deviations
 from tests.figures import RecordProperty
 from tests.planning.test_deviations import COHORTS, Trained, as_image, made, trained_on
 

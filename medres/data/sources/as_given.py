@@ -19,6 +19,7 @@ from medres.data.sources.rows import RowScan, scans_of_rows
 from medres.data.sources.scan_files import FolderContent, absolute, kind_of_file, walk_scans
 from medres.data.sources.studies import Study
 from medres.data.sources.unlabelled import is_table, items_of_archive, require_table_for, root_of
+from medres.data.spelling import visible
 from medres.data.table import Scan
 from medres.data.wording import counted
 from medres.errors import DataError, UnreadableScanError
@@ -101,7 +102,7 @@ def scans_as_given(
     given = [_Given(written=str(path), path=_located(Path(path))) for path in paths]
     if not given:
         return ()
-    root = root_of([one.path for one in given])
+    root = root_of([one.path for one in given if visible(one.written)] or [Path.cwd()])
     slices = _Slices([one.path for one in given], root, options) if stacks else None
     rows = [row for one in given for row in _rows_of(one, root, options, slices, tell)]
     return tuple(_uniquely_named(_named_by_files(rows, root)))
@@ -168,6 +169,8 @@ def _rows_of(
 ) -> list[_Row]:
     """Return the rows of one path; what is wrong with it as a whole is one refused row."""
     try:
+        if not visible(one.written):  # Python takes an empty path for the folder one is in
+            raise UnreadableScanError("Nothing stands in the place of a path.", fix="Give a path.", code="file-missing")
         if not one.path.exists():
             raise UnreadableScanError(f"{one.written} does not exist.", fix="Check the path.", code="file-missing")
         if is_table(one.path):

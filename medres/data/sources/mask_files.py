@@ -27,12 +27,12 @@ from medres.runs.parallel import map_in_threads
 
 _WORDS = frozenset({"mask", "masks", "msk", "msks", "seg", "segs", "segm", "segmentation", "segmentations", "label",
                     "labels", "labelmap", "labelmaps", "gt", "groundtruth", "groundtruths", "annotation", "annotations",
-                    "annot", "annots", "contour", "contours"})  # fmt: skip
+                    "annot", "annots", "contour", "contours", "lbl", "lbls"})  # fmt: skip
 # words that may name a picture as well: a file that is called so and nothing else is no mask by its name
 _WEAK_WORDS = frozenset({"truth", "roi", "rois", "anno", "outline", "lesion", "lesions", "tumor", "tumors", "tumour",
-                         "tumours", "manual", "segmented"})  # fmt: skip
+                         "tumours", "manual", "segmented", "binary", "bin", "foreground", "fg"})  # fmt: skip
 _FOLDERS = _WORDS | {"labelstr", "labelsts", "labelsva", "roi", "rois"}  # those of the Decathlon and nnU-Net among them
-_ENDINGS = ("mask", "masks", "seg")  # brainmask, LungMasks, dseg of BIDS
+_ENDINGS = ("mask", "masks", "seg", "label", "labels")  # brainmask, LungMasks, dseg of BIDS, segLabel
 _WORD = re.compile(r"[^\W\d_]+|\d+")
 _SEPARATORS = re.compile(r"[\W_]+")
 
@@ -125,6 +125,8 @@ def masks_among(files: Sequence[Path], root: Path) -> MaskFiles:
     doubtful: dict[Path, Path] = {}
     for masks in by_naming.values():
         (images if _hold_masks(list(masks)) else doubtful).update(masks)
+    left = [file for file in files if file not in images and file not in doubtful]
+    images.update(_of_another_format(left))
     return MaskFiles(images=dict(sorted(images.items())), doubtful=dict(sorted(doubtful.items())))
 
 
@@ -143,6 +145,27 @@ def _by_file_name(files: Iterable[Path]) -> Iterator[tuple[Path, Path, str]]:
         for stem, word in words.items():
             if image := _image_of(stem, word, stems, plain, behind):
                 yield from ((file, stems[image][0], word.group()) for file in stems[stem])
+
+
+def _of_another_format(files: Iterable[Path]) -> Iterator[tuple[Path, Path]]:
+    """Yield (mask, image) of files that have one name and two formats, such as ``1.png`` beside ``1.jpg``.
+
+    Nothing in their names says which is which: what they hold decides, where those of one format are masks and those of
+    the other are not.
+    """
+    named: dict[Path, list[Path]] = defaultdict(list)
+    for file in files:
+        named[file.parent / scan_stem(file)].append(file)
+    pairs: dict[tuple[str, ...], list[list[Path]]] = defaultdict(list)
+    for pair in named.values():
+        if len(pair) == 2:
+            ordered = sorted(pair)
+            pairs[tuple(file.name.removeprefix(scan_stem(file)) for file in ordered)].append(ordered)
+    for of_formats in pairs.values():
+        first, second = ([pair[at] for pair in of_formats] for at in (0, 1))
+        are_masks = [_hold_masks(some, unread=False) for some in (first, second)]
+        if are_masks[0] != are_masks[1]:
+            yield from zip(first, second, strict=True) if are_masks[0] else zip(second, first, strict=True)
 
 
 def _mask_word(stem: str) -> re.Match[str] | None:
@@ -249,11 +272,16 @@ def _same_name(stem: str, images: Mapping[str, Path]) -> Path | None:
     return next((images[name] for name in names if name in images), only)
 
 
-def _hold_masks(files: Sequence[Path]) -> bool:
-    """Return whether most files of a sample look like masks; where none can be read their names decide."""
+def _hold_masks(files: Sequence[Path], *, unread: bool = True) -> bool:
+    """Return whether most files of a sample look like masks.
+
+    Args:
+        files: Of one naming.
+        unread: The answer where none of them can be read: there their names decide, if these say anything.
+    """
     sample = [files[index] for index in np.linspace(0, len(files) - 1, min(len(files), _SAMPLE)).astype(int)]
     said = [look for look in map_in_threads(_looks_like_mask, sample) if look is not None]
-    return not said or 2 * sum(said) >= len(said)
+    return 2 * sum(said) >= len(said) if said else unread
 
 
 def _looks_like_mask(file: Path) -> bool | None:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from medres.data.sources import list_scans, scans_as_given
 from medres.errors import UsageError
@@ -180,3 +181,19 @@ def test_nothing_gives_nothing():
 def test_a_wrong_pattern_is_of_the_model_not_of_a_row(tmp_path):
     with pytest.raises(UsageError, match="is not a regular expression"):
         scans_as_given([Path(tmp_path)], series="(")
+
+
+@pytest.mark.parametrize("blank", ["", " ", "\u00a0", "\u200b"])
+def test_an_empty_path_is_a_refused_row_and_not_the_folder_one_is_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, blank: str
+) -> None:
+    Image.new("L", (8, 8)).save(tmp_path / "a.png")
+    monkeypatch.chdir(tmp_path)
+    first, second, third = scans_as_given([blank, "a.png", blank])
+    assert second.problem is None
+    assert second.file == "a.png"
+    for row in (first, third):
+        assert row.problem is not None
+        assert row.problem.code == "file-missing"
+        assert (row.given, row.file) == (blank, blank)
+    assert len(scans_as_given([Path()])) == 1  # that folder, when it is meant

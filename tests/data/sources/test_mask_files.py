@@ -166,3 +166,30 @@ def test_each_of_many_patients_with_several_sequences_has_its_own_image(tmp_path
     assert {mask.name: image.name for mask, image in found.images.items()} == {
         f"{n}_seg.nii.gz": f"{n}_t1.nii.gz" for n in range(1000)
     }
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_masks_that_differ_from_their_images_by_the_format_alone_are_told_by_what_they_hold(tmp_path, swapped):
+    rng, image, mask = np.random.default_rng(0), ".png", ".tif"
+    if swapped:
+        image, mask = mask, image
+    for number in range(4):
+        Image.fromarray(rng.integers(0, 255, (16, 16), dtype=np.uint8)).save(tmp_path / f"{number}{image}")
+        Image.fromarray(rng.integers(0, 2, (16, 16), dtype=np.uint8) * 255).save(tmp_path / f"{number}{mask}")
+    found = masks_among(sorted(tmp_path.iterdir()), tmp_path)
+    assert {path.name for path in found.images} == {f"{number}{mask}" for number in range(4)}
+    assert not found.doubtful
+    for number in range(4):  # two formats of the same kind: nothing says that one is a mask
+        Image.fromarray(rng.integers(0, 255, (16, 16), dtype=np.uint8)).save(tmp_path / f"{number}{mask}")
+    assert not masks_among(sorted(tmp_path.iterdir()), tmp_path).images
+
+
+@pytest.mark.parametrize("name", ["{}_lbl", "{}_binary", "{}_segLabel", "{}_fg", "{}_foreground"])
+def test_further_words_for_masks(tmp_path, name):
+    rng = np.random.default_rng(0)
+    for number in range(4):
+        Image.fromarray(rng.integers(0, 255, (16, 16), dtype=np.uint8)).save(tmp_path / f"{number}.png")
+        Image.fromarray(rng.integers(0, 2, (16, 16), dtype=np.uint8) * 255).save(
+            tmp_path / f"{name.format(number)}.png"
+        )
+    assert len(masks_among(sorted(tmp_path.iterdir()), tmp_path).images) == 4
