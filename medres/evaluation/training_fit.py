@@ -88,9 +88,10 @@ def signs_of_no_learning(
     """
     signs = []
     if not fit.is_better_than_prior:
+        limit = fit.log_loss_that_shows_learning
         signs.append(
             f"its log-loss on {fit.num_scans} of its own training scans is {fit.log_loss:.3f}, that of the prevalence "
-            f"alone {fit.prior_log_loss:.3f}; below {fit.log_loss_that_shows_learning:.3f} it would tell the classes apart"
+            f"alone {fit.prior_log_loss:.3f}; below {limit:.3f} it would tell the classes apart"
         )
     spread = float(np.ptp(probabilities, axis=0).max()) if len(probabilities) > 1 else math.inf
     if spread < LEAST_SPREAD:

@@ -64,6 +64,11 @@ def test_the_depth_is_the_same_in_both(depth: int) -> None:
                 parse(text)
 
 
+@pytest.mark.parametrize("text", ['"' + "[" * 90 + '"', '["\\"' + "[" * 90 + '"]', "[" + "[]," * 90 + "{}]"])
+def test_brackets_that_are_text_or_side_by_side_are_no_depth(text: str) -> None:
+    assert parse_json(text) == json.loads(text)
+
+
 def test_in_a_thread_with_a_small_stack() -> None:
     """Servers read in threads: the limit holds before Python's own, whose crash nothing catches."""
     said: list[str] = []
