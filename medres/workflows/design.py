@@ -11,6 +11,7 @@ import torch
 from medres.config import FinetuneConfig
 from medres.data.sample import sample_key
 from medres.deployment.manifest import SaltedHashes
+from medres.errors import ConfigError
 from medres.finetuning.compiling import require_compiler
 from medres.finetuning.feed import Feed, Rows
 from medres.finetuning.inference import memory_format
@@ -140,6 +141,10 @@ def _choose_stages(
     usual = default_epochs(device.type, recipe=recipe, num_scans=num_scans, batch_size=plan.batch_size)
     epochs = usual if config.epochs is None else config.epochs
     stages = build_recipe(recipe, epochs=epochs, batch_size=plan.batch_size)
+    if not any(stage.takes_steps or stage.solver == "lbfgs" for stage in stages):
+        raise ConfigError(
+            f"epochs is {epochs}: the recipe {recipe} would train nothing.", fix="Give --epochs 1 or more."
+        )
     if config.epochs and all(stage.solver == "lbfgs" for stage in stages):
         why += "; its head is solved, not trained in epochs: --epochs changes nothing"
     return recipe, why, stages

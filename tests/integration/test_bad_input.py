@@ -36,6 +36,10 @@ def _one_patient(folder: Path) -> list[str | Path]:
     return ["--data", _images(folder, {"benign": 12, "malignant": 1})]
 
 
+def _nothing_trained(folder: Path) -> list[str | Path]:
+    return ["--data", _images(folder, {"benign": 12, "malignant": 12}), "--epochs", "0"]
+
+
 def _one_class(folder: Path) -> list[str | Path]:
     return ["--data", _images(folder, {"benign": 12})]
 
@@ -84,6 +88,7 @@ CASES = [
     (_missing, ["nowhere", "does not exist"]),
     (_one_patient, ["malignant", "has 1", "add scans"]),
     (_one_class, ["benign", "class"]),
+    (_nothing_trained, ["epochs is 0", "full would train nothing"]),
     (_missing_file, ["gone.png"]),
     (_corrupt, ["a3.nii.gz", "damaged"]),
     (_truncated_weights, ["weights.safetensors"]),
