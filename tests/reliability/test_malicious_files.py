@@ -147,7 +147,9 @@ def _python_model(folder: Path, tiny: Tiny, evil: Any) -> str:
     described["flavors"]["python_function"]["python_model"] = "python_model.pkl"
     described["flavors"]["python_function"].pop("model_code_path")
     (model / "MLmodel").write_text(yaml.safe_dump(described))
-    (model / "artifacts" / "bundle" / "member_0.safetensors").write_bytes(pickle.dumps(evil))
+    member = model / "artifacts" / "bundle" / "member_0.safetensors"
+    member.unlink()  # it is a link: the bundle that all tests share must not change
+    member.write_bytes(pickle.dumps(evil))
     return _predict(model / "artifacts" / "bundle", tiny.table.scans[0].path) + _predict(
         model, tiny.table.scans[0].path
     )
