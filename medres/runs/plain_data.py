@@ -31,6 +31,7 @@ MAX_JSON_BYTES = 2**30
 MAX_YAML_BYTES = 2**23
 
 _SHOWN = 60
+_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")  # the escape itself, not a backslash that happens to stand before u0000
 _BRACKETS = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[\[\]{}]', re.DOTALL)  # a text is passed over as a whole
 
 
@@ -82,7 +83,7 @@ def parse_json(content: str | bytes, *, allow_nan: bool = False) -> Any:
     except json.JSONDecodeError as error:
         raise PlainDataError(str(error)) from None
     _check_depth(values)
-    if "\\u0000" in text:
+    if _NUL.search(text):
         raise PlainDataError("it holds a NUL character (\\u0000)")
     return values
 

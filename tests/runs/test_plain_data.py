@@ -134,3 +134,12 @@ def test_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_messages_stay_short() -> None:
     for value in ("x" * 10_000, 10**4000, 10**100_000, [10**5000], list(range(9999)), {"a": "b" * 999}):
         assert len(shortened(value)) < 100
+
+
+@pytest.mark.parametrize(("text", "refused"), [('"\\\\u0000"', False), ('"\\u0000"', True), ('"\\\\\\u0000"', True)])
+def test_a_backslash_before_u0000_is_no_nul(text: str, refused: bool) -> None:
+    if refused:
+        with pytest.raises(PlainDataError, match="NUL"):
+            parse_json(text)
+    else:
+        assert parse_json(text) == json.loads(text)
