@@ -52,7 +52,7 @@ class TrainingFit(Document):
         shares = np.bincount(class_indices, minlength=values.shape[1]) / len(class_indices)
         known = shares[shares > 0]
         return cls(
-            num_scans=len(rows), log_loss=float(min(losses)), prior_log_loss=float(-(known * np.log(known)).sum())
+            num_scans=len(rows), log_loss=abs(float(min(losses))), prior_log_loss=float(-(known * np.log(known)).sum())
         )
 
     @property
