@@ -24,7 +24,7 @@ from medres.models.key_styles import TRAINING_PARTS as TRAINING_PARTS
 from medres.models.key_styles import is_part_of as is_part_of
 from medres.models.key_styles import plainly_named, unwrapped
 from medres.models.several_networks import best_network, is_averaged
-from medres.models.stored_tensors import require_stored, require_stored_plainly
+from medres.models.stored_tensors import damaged, require_stored, require_stored_plainly
 from medres.runs.documents import sha256_of
 from medres.runs.host_warnings import ignored_warnings
 from medres.runs.plain_data import shortened
@@ -185,7 +185,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, st
         with safe_open(str(path), framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
     except SafetensorError as error:
-        raise _damaged(path, error) from None
+        raise damaged(path, error) from None
 
 
 def _read_torch(path: Path) -> Any:
@@ -196,19 +196,11 @@ def _read_torch(path: Path) -> Any:
             # mapped, not read: a tensor that the file only claims to hold takes no memory
             return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
     except pickle.UnpicklingError as error:
-        raise (_damaged if "invalid load key" in str(error) else _needs_pickle)(path, error) from None
+        raise (damaged if "invalid load key" in str(error) else _needs_pickle)(path, error) from None
     except (RuntimeError, OSError, EOFError, ValueError, LookupError, AttributeError, TypeError, ArithmeticError,
             MemoryError, AssertionError, struct.error) as error:  # fmt: skip
         # what torch raises for a file that ends early depends on where it ends
-        raise (_needs_pickle if "TorchScript" in str(error) else _damaged)(path, error) from None
-
-
-def _damaged(path: Path, error: Exception) -> WeightsError:
-    reason = re.split(r"[.\n]", str(error).strip(), maxsplit=1)[0] or "it ends early"
-    return WeightsError(
-        f"{path.name} is truncated or damaged ({path.stat().st_size:,} bytes: {reason}).",
-        fix="Fetch it again and compare its size and SHA-256 with the source.",
-    )
+        raise (_needs_pickle if "TorchScript" in str(error) else damaged)(path, error) from None
 
 
 def _needs_pickle(path: Path, error: Exception) -> WeightsError:

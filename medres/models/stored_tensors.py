@@ -7,12 +7,14 @@ thousandfold as well. `torch.save` does neither for a network.
 
 from __future__ import annotations
 
+import re
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 
+from medres.data.readers.zips import ZIP_ERRORS
 from medres.errors import WeightsError
 from medres.runs.plain_data import shortened
 
@@ -59,16 +61,13 @@ def require_stored_plainly(path: Path) -> bool:
     """Return whether a torch file is an archive; refuse one that torch.save does not write.
 
     Raises:
-        WeightsError: Naming the compressed record, its size and the bytes that are stored, or what it holds instead.
+        WeightsError: Naming the compressed record, its size and the bytes that are stored, or what it holds instead;
+            or it is damaged, so that its records are not known.
     """
     with path.open("rb") as file:
         if file.read(4) != b"PK\x03\x04":
             return False
-    try:
-        with zipfile.ZipFile(path) as archive:
-            records = archive.infolist()
-    except (zipfile.BadZipFile, ValueError, NotImplementedError):
-        return True  # torch says what is wrong with it
+    records = _records(path)
     if not any(record.filename.endswith("/data.pkl") for record in records):
         raise WeightsError(
             f"{path.name} is a zip archive, but none of torch.save (it holds {_first(records)}).",
@@ -82,6 +81,24 @@ def require_stored_plainly(path: Path) -> bool:
                 fix="Unpack it and save the network's state_dict() again with torch.save.",
             )
     return True
+
+
+def _records(path: Path) -> list[zipfile.ZipInfo]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.infolist()
+    # not left to torch, whose own reader may find an archive where this one does not: its records were never asked
+    except ZIP_ERRORS as error:
+        raise damaged(path, error) from None
+
+
+def damaged(path: Path, error: Exception) -> WeightsError:
+    """Return the error of a weights file that ends early or was changed, with the reader's reason."""
+    reason = re.split(r"[.\n]", str(error).strip(), maxsplit=1)[0] or "it ends early"
+    return WeightsError(
+        f"{path.name} is truncated or damaged ({path.stat().st_size:,} bytes: {reason}).",
+        fix="Fetch it again and compare its size and SHA-256 with the source.",
+    )
 
 
 def _first(records: Sequence[zipfile.ZipInfo]) -> str:

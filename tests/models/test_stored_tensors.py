@@ -80,6 +80,22 @@ def test_refused_before_anything_is_taken(case: str, suffix: str, tmp_path: Path
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # kB; the least of these is 400 MB
 
 
+@pytest.mark.parametrize("size", [100, 2_000, -1])
+def test_torch_opens_no_archive_whose_records_are_not_known(
+    size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own reader might find some where Python's finds none."""
+    torch.save({"conv1.weight": BLOCK}, tmp_path / "whole.pth")
+    (tmp_path / "cut.pth").write_bytes((tmp_path / "whole.pth").read_bytes()[:size])
+    opened: list[Any] = []
+    monkeypatch.setattr(torch, "load", lambda path, **_: opened.append(path) or {"conv1.weight": BLOCK})
+    with pytest.raises(WeightsError, match=r"cut\.pth is truncated or damaged"):
+        read_checkpoint(tmp_path / "cut.pth")
+    assert not opened
+    read_checkpoint(tmp_path / "whole.pth")
+    assert opened == [tmp_path / "whole.pth"]
+
+
 def test_many_names_of_one_block(tmp_path: Path) -> None:
     torch.save({f"layer{number}.weight": BLOCK for number in range(200)}, tmp_path / "many.pth")
     with pytest.raises(WeightsError, match=r"declares 200 tensors of 8,000,000 bytes together"):
