@@ -112,6 +112,7 @@ def parse_yaml(content: str | bytes) -> Any:
         medres.runs.plain_data.PlainDataError: line 1, column 53: it is nested deeper than 50 levels
     """
     try:
+        # a SafeLoader with limits: it makes text, numbers, lists and mappings, and refuses tags that name anything else
         return yaml.load(content, Loader=_PlainLoader)
     except yaml.MarkedYAMLError as error:
         raise PlainDataError(_with_place(error)) from None

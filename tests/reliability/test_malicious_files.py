@@ -79,6 +79,7 @@ def _exported_program(folder: Path, tiny: Tiny, evil: Any) -> str:
 def _scan(name: str) -> Attack:
     def attack(folder: Path, tiny: Tiny, evil: Any) -> str:
         pickled = io.BytesIO()
+        # the attack itself: medres must refuse the pickle that numpy writes here
         np.save(pickled, np.array([evil], dtype=object), allow_pickle=True)
         for label in "ab":
             (folder / "bad" / label).mkdir(parents=True)
@@ -199,5 +200,6 @@ def test_nothing_is_executed_and_nothing_written_elsewhere(
 
 
 def test_the_attack_would_be_seen(tmp_path: Path) -> None:
+    # on purpose, and of no file: the attacks above prove nothing unless unpickling this object does leave its mark
     pickle.loads(pickle.dumps(Executed(tmp_path / "executed"))).close()
     assert (tmp_path / "executed").exists()
