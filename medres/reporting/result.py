@@ -15,7 +15,7 @@ from medres.finetuning.scoring import main_block, members_without_learning
 from medres.planning.plan import Plan
 from medres.reporting.tables import confusion_table, per_class_table, result_table
 from medres.reporting.wording import no_learning_lines
-from medres.runs.csv_files import columns_of, read_csv
+from medres.runs.csv_files import read_table
 from medres.runs.folder import RunFolder, read_metrics
 
 
@@ -59,8 +59,8 @@ class Run:
     def predictions(self) -> pd.DataFrame:
         """The table ``predictions.csv``; ids and labels are text."""
         # all as text first: ids keep their zeros, and Python's own parsing of numbers is exact in every pandas
-        path = self.folder.predictions
-        table = pd.DataFrame(read_csv(path), columns=columns_of(path), dtype=str)
+        columns, rows = read_table(self.folder.predictions)
+        table = pd.DataFrame(rows, columns=columns, dtype=str)
         return table.astype({name: float for name in table if str(name).startswith(("prob_", "logit_"))})
 
     @cached_property

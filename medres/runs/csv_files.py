@@ -89,19 +89,15 @@ def read_csv(path: Path) -> list[dict[str, str]]:
         UnicodeDecodeError: It is not UTF-8.
         csv.Error: It is no CSV.
     """
-    columns, *rows = csv_rows(_text(path)) or [[]]
-    return [_row(columns, cells) for cells in rows]
+    return read_table(path)[1]
+
+
+def read_table(path: Path) -> tuple[list[str], list[dict[str, str]]]:
+    """Return the head of a table, empty of an empty file, and its rows; see `read_csv`, also for what is raised."""
+    columns, *rows = csv_rows(path.read_bytes().decode("utf-8")) or [[]]  # as text, cells would lose carriage returns
+    return columns, [_row(columns, cells) for cells in rows]
 
 
 def _row(columns: Sequence[str], cells: Sequence[str]) -> dict[str, str]:
     filled = [*cells, *[""] * (len(columns) - len(cells))]
     return dict(zip(columns, filled, strict=False))
-
-
-def columns_of(path: Path) -> list[str]:
-    """Return the head of a table, empty of an empty file; raises as `read_csv` does."""
-    return next(iter(csv_rows(_text(path))), [])
-
-
-def _text(path: Path) -> str:
-    return path.read_bytes().decode("utf-8")  # as text it would lose carriage returns within cells

@@ -14,7 +14,7 @@ from medres.deployment.answer_key import answer_key
 from medres.deployment.foreign import withholding_codes
 from medres.deployment.predictions import Predictions
 from medres.deployment.predictor import Predictor
-from medres.errors import InterruptedPredictionError, OutputError
+from medres.errors import InterruptedPredictionError
 from medres.runs.progress import Progress
 
 _INTERRUPTED = 130
@@ -85,8 +85,6 @@ def answer_to_file(predictor: Predictor, asked: Sequence[GivenScan], out: Path, 
         InterruptedPredictionError: By Ctrl-C or a signal; what was answered is in the partial file.
         OutputError: The file cannot be written.
     """
-    if out.is_dir():
-        raise OutputError(f"Cannot write {out}: it is a folder.", fix="Give the name of a file, such as out.csv.")
     rules = predictor.bundle.plan.reading
     keys = [answer_key(row, predictor=predictor.identity, rules=rules) for row in asked]
     with alone_at(out):

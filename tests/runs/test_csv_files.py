@@ -11,7 +11,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
-from medres.runs.csv_files import columns_of, csv_line, harmless, original, read_csv, write_csv
+from medres.runs.csv_files import csv_line, harmless, original, read_csv, read_table, write_csv
 
 #: What begins a formula in Excel, LibreOffice and Google Sheets.
 STARTERS = "=+-@\t\r＝＋－＠"
@@ -55,5 +55,5 @@ def test_a_table_comes_back_with_its_head_and_its_mode(tmp_path: Path) -> None:
     for name, private in (("open.csv", False), ("own.csv", True)):
         write_csv(tmp_path / name, ["=x", "y"], rows, private=private)
         assert read_csv(tmp_path / name) == [dict(zip(["=x", "y"], cells, strict=True)) for cells in rows]
-        assert columns_of(tmp_path / name) == ["=x", "y"]
+        assert read_table(tmp_path / name) == (["=x", "y"], read_csv(tmp_path / name))
         assert (stat.S_IMODE((tmp_path / name).stat().st_mode) == 0o600) == private

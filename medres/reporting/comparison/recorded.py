@@ -15,7 +15,7 @@ from medres.data.table import Scan
 from medres.errors import OutputError
 from medres.finetuning.scoring import main_block
 from medres.planning.plan import Plan
-from medres.runs.csv_files import columns_of, read_csv
+from medres.runs.csv_files import read_table
 from medres.runs.documents import read_yaml
 from medres.runs.events import Event, read_events
 from medres.runs.folder import RunFolder, read_metrics
@@ -206,11 +206,11 @@ def _priors(folder: RunFolder, known: Mapping[str, Scan], classes: Sequence[str]
 
 def _rows(path: Path, columns: Sequence[str]) -> Iterator[dict[str, str]]:
     try:
-        known = columns_of(path)
+        known, rows = read_table(path)
         missing = [column for column in columns if column not in known]
         if missing:
             _refuse(path, f"lacks the columns {', '.join(missing)}")
-        yield from read_csv(path)
+        yield from rows
     except FileNotFoundError:
         _refuse(path, "is missing", fix="Copy the whole run folder: scans are paired by its local files.")
     except (OSError, UnicodeDecodeError, csv.Error) as error:
