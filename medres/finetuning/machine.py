@@ -5,9 +5,9 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-import psutil
 import torch
 
+from medres.data.readers.memory import available_bytes
 from medres.errors import ConfigError
 from medres.planning.facts import MachineFacts
 from medres.runs.parallel import num_cores
@@ -33,7 +33,7 @@ def choose_device(name: str) -> torch.device:
 def machine_facts(device: torch.device, *, folder: Path = Path()) -> MachineFacts:
     """Return memory, cores and arithmetic of the machine that training runs on, and the free disk of a folder."""
     on_gpu = device.type == "cuda"
-    memory = torch.cuda.mem_get_info(device)[0] if on_gpu else psutil.virtual_memory().available
+    memory = torch.cuda.mem_get_info(device)[0] if on_gpu else available_bytes()
     return MachineFacts(
         device=device.type, memory_bytes=memory, num_cores=num_cores(), bf16=_has_fast_bf16(device),
         disk_bytes=_free_disk(folder),

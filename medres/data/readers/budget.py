@@ -79,10 +79,13 @@ class ReadingBudget:
         """Take the bytes of one image.
 
         Raises:
-            UnreadableScanError: They are more than one image may have, or the pool has none.
+            UnreadableScanError: They are more than one image may have, or than all images of a request, or others hold
+                the pool.
         """
-        if num_bytes > min(self.max_scan_bytes, self.pool.max_bytes):
-            raise too_large(num_bytes, self.max_scan_bytes)
+        # what this request holds by itself never comes free while it waits
+        limit = min(self.max_scan_bytes, self.pool.max_bytes - self.taken)
+        if num_bytes > limit:
+            raise too_large(num_bytes, limit)
         if not self.pool.take(num_bytes):
             self.was_busy = True
             raise UnreadableScanError(

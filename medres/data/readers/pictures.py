@@ -63,12 +63,11 @@ def read_png(content: bytes) -> ScanImage:
     Raises:
         UnreadableScanError: It is damaged, truncated or too large.
     """
-    verified = _open(PngImageFile, content)
+    image = _open(PngImageFile, content)
     try:
-        verified.verify()
+        PngImageFile(io.BytesIO(content)).verify()  # which leaves no image to read
     except Exception as error:
         raise _damaged(error) from error
-    image = _open(PngImageFile, content)
     notes = _depth_note(content) + _frames_note(image)
     return picture(_decoded(image), notes=notes)
 

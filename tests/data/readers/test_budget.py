@@ -6,6 +6,7 @@ import time
 import nibabel as nib
 import numpy as np
 import pytest
+from PIL import Image
 
 from medres.data.readers import budget, read_scan
 from medres.data.readers.budget import MAX_SCAN_VARIABLE, MemoryPool, ReadingBudget, asked_limit, reading_within
@@ -63,6 +64,25 @@ def test_what_others_hold_is_waited_for_and_then_refused(tmp_path):
     with pytest.raises(UnreadableScanError, match="other requests hold"), reading_within(budget_of(8, pool)) as own:
         read_scan(path)
     assert own.was_busy
+
+
+def test_a_picture_is_counted_once_and_waits_for_nobody_when_it_is_alone(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (1024, 512), dtype=np.uint8)
+    for suffix in ("png", "bmp", "tif", "jpg"):
+        Image.fromarray(pixels).save(tmp_path / f"a.{suffix}")
+        with reading_within(budget_of(2, MemoryPool(3 * MB, wait_s=0.05))) as own:
+            read_scan(tmp_path / f"a.{suffix}")
+            assert own.taken <= 2 * MB
+
+
+def test_a_request_that_needs_more_than_the_pool_is_not_told_to_try_again(tmp_path):
+    path = scan_of(tmp_path, 4)
+    with reading_within(budget_of(8, MemoryPool(10 * MB, wait_s=0.05))) as own:
+        read_scan(path)
+        read_scan(path)
+        with pytest.raises(UnreadableScanError, match="claims 4 MB of voxels, more than the limit of 2 MB"):
+            read_scan(path)
+        assert not own.was_busy
 
 
 def test_many_threads_never_hold_more_than_the_pool(monkeypatch):

@@ -123,8 +123,8 @@ def _read_stored(planes: Sequence[Plane]) -> Pixels:
 
 def _require_bearable(planes: Sequence[Plane]) -> None:
     """Refuse planes that are too large by what their headers claim, before any of them is read."""
-    if any(_contradicts_its_file(plane.header) for plane in planes):
-        return  # which is said when its pixels are looked at, before they are believed
+    # what contradicts its file is said when its pixels are looked at, before they are believed
+    planes = [plane for plane in planes if not _contradicts_its_file(plane.header)]
     num_voxels = num_bytes = 0
     for plane in planes:
         header = plane.header

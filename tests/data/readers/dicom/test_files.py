@@ -23,6 +23,7 @@ from pydicom.uid import (
     JPEG2000Lossless,
     JPEGLSLossless,
     RLELossless,
+    generate_uid,
 )
 
 from medres.data.catalogue import KINDS
@@ -232,6 +233,20 @@ def test_a_compressed_image_that_claims_more_than_its_header_is_refused():
     made.PixelData = made.PixelData.replace(size, (60000).to_bytes(4, "big") * 2, 1)
     error = quick_and_small(content_of(made))
     assert (error.code, "60000 x 60000" in error.problem) == ("header-damaged", True)
+
+
+def test_a_file_that_contradicts_itself_lifts_no_limit_of_the_others_of_its_series():
+    """The series is refused by what the sound header claims, before anything is decoded or room is made for it."""
+    huge, cut = (dataset(large()) for _ in range(2))
+    huge.compress(RLELossless)  # which does not say the size again
+    for number, made in enumerate((huge, cut), start=1):
+        made.Rows = made.Columns = 50_000
+        made.InstanceNumber, made.ImagePositionPatient = number, [0, 0, number]
+        made.SOPInstanceUID = generate_uid()
+    assert refusal(content_of(cut)).code == "header-damaged"
+    for files in ({"1": huge}, {"1": huge, "2": cut}, {"1": cut, "2": huge}):
+        packed = zipped({name: content_of(made) for name, made in files.items()})
+        assert refusal(packed, read=read_dicom_zip).code == "too-large"
 
 
 def deflated(parts, level=9) -> bytes:
