@@ -17,6 +17,7 @@ No sentence holds a path, a name or the value of a voxel: sizes, shares and rati
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
@@ -89,7 +90,7 @@ class _Measure(NamedTuple):
 
     def on_scale(self, value: float) -> float:
         """Return the number as it is compared."""
-        return value if self.floor is None else math.log(max(value + self.floor, 1e-12))
+        return value if self.floor is None else math.log(max(value + self.floor, sys.float_info.min))
 
     def beyond(self, value: float, trained: Spread) -> float:
         """Return how far a number lies outside of what training covered, in units of the slack; below it negative."""

@@ -158,6 +158,16 @@ def test_a_negative_is_told(pictures: Trained) -> None:
     assert [one.code for one in find_deviations(scan_statistics(negative), *pictures)] == ["intensity-outlier"]
 
 
+@pytest.mark.parametrize("unit", [1.0, 1e-6, 1e-14, 1e-200, 1e200])
+def test_the_unit_of_the_values_does_not_matter(unit: float) -> None:
+    drawn = [made("MR", number).voxels[0].astype(np.float64) for number in range(21)]
+    images = [voxels / voxels.max() for voxels in drawn]  # as from scanners that agree
+    trained = trained_on([scan_statistics(as_image(voxels * unit)) for voxels in images[:20]])
+    usual, stretched = (scan_statistics(as_image(images[20] * (factor * unit))) for factor in (1, 1000))
+    assert find_deviations(usual, *trained) == ()
+    assert [one.code for one in find_deviations(stretched, *trained)] == ["intensity-outlier"]
+
+
 def test_one_odd_number_warns_and_two_withhold() -> None:
     few, enough = ({"num_scans": count} for count in (9, 10))
     trained = trained_on([scan_statistics(made("CT", number)) for number in range(10)])[0]
