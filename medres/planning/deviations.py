@@ -28,6 +28,7 @@ from medres.data.checks.outliers import LEAST_VALUES
 from medres.data.statistics import TISSUES_FROM_HU, ScanStatistics
 from medres.planning.fingerprint import Fingerprint, Grid
 from medres.planning.modality_match import LEAST_USUAL, match_modality
+from medres.planning.modality_match import Deviation as Deviation
 from medres.planning.plan import Plan
 from medres.planning.scan_measures import RELATIVE_LEVELS, scan_measures
 from medres.planning.spread import Spread
@@ -56,20 +57,6 @@ _ENOUGH_TO_EXCLUDE = 60
 _FAR_BEYOND = 3.0
 # Four grey values of 255: what is left of a picture that was scaled to [0, 1] and is read as 0 to 255 is one.
 _LEAST_OF_SCALE = 1 / 64
-
-
-class Deviation(NamedTuple):
-    """One way in which a scan differs.
-
-    Args:
-        code: One of `medres.data.catalogue.KINDS`.
-        sentence: What was found, and what was usual.
-        certain: Whether the scan is no input of the model for this reason alone.
-    """
-
-    code: str
-    sentence: str
-    certain: bool = False
 
 
 class _Measure(NamedTuple):
@@ -124,43 +111,37 @@ def foreign_codes(deviations: Iterable[Deviation], fingerprint: Fingerprint) -> 
 
 
 def _deviations(scan: ScanStatistics, fingerprint: Fingerprint, plan: Plan) -> Iterator[Deviation]:
-    # once it is certain that a scan is of another kind, its numbers say nothing more
-    for check in (_dimensions, _empty, _modality, _scale):
-        found = tuple(check(scan, fingerprint, plan))
-        yield from found
-        if any(deviation.certain for deviation in found):
-            return
-    yield from _color(scan, fingerprint)
-    yield from _spacing(scan, fingerprint)
-    yield from _numbers(scan, fingerprint)
-
-
-def _grid(scan: ScanStatistics, fingerprint: Fingerprint) -> Grid | None:
-    return fingerprint.volumes if len(scan.spatial_shape) == 3 else fingerprint.images
-
-
-def _dimensions(scan: ScanStatistics, fingerprint: Fingerprint, _: Plan) -> Iterator[Deviation]:
-    if _grid(scan, fingerprint) is None:
-        kinds = ("an image", "volumes") if len(scan.spatial_shape) == 2 else ("a volume", "images")
-        yield Deviation("mixed-dimensions", "It is {}; the training scans are {}.".format(*kinds), certain=True)
-
-
-def _empty(scan: ScanStatistics, fingerprint: Fingerprint, _: Plan) -> Iterator[Deviation]:
-    empty, grid = emptiness(scan), _grid(scan, fingerprint)
-    if empty is None:
+    grid = fingerprint.volumes if len(scan.spatial_shape) == 3 else fingerprint.images
+    if grid is None:
+        yield _other_dimensions(scan)
         return
+    # once it is certain that a scan is of another kind, its numbers say nothing more
+    for found in (_empty(scan, grid), match_modality(scan, fingerprint, plan), _scale(scan, plan)):
+        if found is not None:
+            yield found
+            if found.certain:
+                return
+    yield from _color(scan, fingerprint)
+    yield from _spacing(scan, grid)
+    yield from _numbers(scan, fingerprint, grid)
+
+
+def _other_dimensions(scan: ScanStatistics) -> Deviation:
+    kinds = ("an image", "volumes") if len(scan.spatial_shape) == 2 else ("a volume", "images")
+    return Deviation("mixed-dimensions", "It is {}; the training scans are {}.".format(*kinds), certain=True)
+
+
+def _empty(scan: ScanStatistics, grid: Grid) -> Deviation | None:
+    empty = emptiness(scan)
+    if empty is None:
+        return None
     if empty.code == "constant":
-        yield Deviation("constant", "It has one value everywhere.", certain=True)
+        return Deviation("constant", "It has one value everywhere.", certain=True)
     # a model of small masks was trained on scans that are nearly empty
-    elif grid is None or grid.foreground_fraction.p5 >= NEARLY_NOTHING:
-        shown = "air" if scan.modality == "CT" else "one value"
-        yield Deviation("nearly-empty", f"It is {shown} in more than 99.9 % of its voxels.", certain=True)
-
-
-def _modality(scan: ScanStatistics, fingerprint: Fingerprint, plan: Plan) -> Iterator[Deviation]:
-    mismatch = match_modality(scan, fingerprint, plan)
-    if mismatch is not None:
-        yield Deviation(*mismatch)
+    if grid.foreground_fraction.p5 < NEARLY_NOTHING:
+        return None
+    shown = "air" if scan.modality == "CT" else "one value"
+    return Deviation("nearly-empty", f"It is {shown} in more than 99.9 % of its voxels.", certain=True)
 
 
 def _color(scan: ScanStatistics, fingerprint: Fingerprint) -> Iterator[Deviation]:
@@ -172,34 +153,34 @@ def _color(scan: ScanStatistics, fingerprint: Fingerprint) -> Iterator[Deviation
         yield Deviation("mixed-color", f"It is grey; all {count} training scans are in true colour.")
 
 
-def _scale(scan: ScanStatistics, _: Fingerprint, plan: Plan) -> Iterator[Deviation]:
-    """Yield that values lie beyond a scale that the plan takes for that of all scans, or fill next to nothing of it."""
+def _scale(scan: ScanStatistics, plan: Plan) -> Deviation | None:
+    """Return that values lie beyond a scale that the plan takes for that of all scans, or fill nearly nothing of it."""
     if plan.intensity.scheme != "scaled":
-        return
+        return None
     low, high = plan.intensity.scale_range
     dark, bright, width = scan.percentiles["0.5"], scan.percentiles["99.5"], high - low
     filled = (scan.maximum - scan.minimum) / width
     # such scales are those whose upper ends lie within a factor of 2 of each other
     if bright > high + width or dark < low - width:
         ratio = max(bright - low, high - dark) / width
-        yield Deviation("intensity-outlier", f"Its values reach {ratio:.2g} times as far as the scale.", certain=True)
-    elif filled < _LEAST_OF_SCALE:
-        yield Deviation("intensity-outlier", f"Its values fill {filled:.1%} of the scale of training.", certain=True)
+        return Deviation("intensity-outlier", f"Its values reach {ratio:.2g} times as far as the scale.", certain=True)
+    if filled < _LEAST_OF_SCALE:
+        return Deviation("intensity-outlier", f"Its values fill {filled:.1%} of the scale of training.", certain=True)
+    return None
 
 
-def _spacing(scan: ScanStatistics, fingerprint: Fingerprint) -> Iterator[Deviation]:
-    grid = _grid(scan, fingerprint)
+def _spacing(scan: ScanStatistics, grid: Grid) -> Iterator[Deviation]:
     if scan.spacing_mm is not None:
         if not is_plausible_mm(scan.spacing_mm):
             yield Deviation("spacing-implausible", f"Its voxels are {in_mm(scan.spacing_mm)}.", certain=True)
-    elif grid is not None and grid.num_with_spacing >= 0.95 * grid.num_scans:
+    elif grid.num_with_spacing >= 0.95 * grid.num_scans:
         yield Deviation("spacing-unknown", "The size of its voxels is unknown; that of the training scans was known.")
 
 
-def _numbers(scan: ScanStatistics, fingerprint: Fingerprint) -> Iterator[Deviation]:
+def _numbers(scan: ScanStatistics, fingerprint: Fingerprint, grid: Grid) -> Iterator[Deviation]:
     """Yield the farthest number of each subject that is outside of what training covered."""
-    found, trained = scan_measures(scan), _trained_spreads(scan, fingerprint)
-    measures = {name: one for name, one in _measures(scan, fingerprint) if name in found and name in trained}
+    found, trained = scan_measures(scan), _trained_spreads(fingerprint, grid)
+    measures = {name: one for name, one in _measures(scan, fingerprint, grid) if name in found and name in trained}
     beyond = {name: measure.beyond(found[name], trained[name]) for name, measure in measures.items()}
     sure = _certain_by_themselves(measures, beyond) if fingerprint.num_scans >= LEAST_VALUES else frozenset()
     for code in dict.fromkeys(measure.code for measure in measures.values()):
@@ -226,7 +207,7 @@ def _sentence(measure: _Measure, value: float, trained: Spread) -> str:
     )  # fmt: skip
 
 
-def _measures(scan: ScanStatistics, fingerprint: Fingerprint) -> Iterator[tuple[str, _Measure]]:
+def _measures(scan: ScanStatistics, fingerprint: Fingerprint, grid: Grid) -> Iterator[tuple[str, _Measure]]:
     """Yield what is compared: levels in HU for CT, the range of the values and its middle for others; then geometry."""
     if scan.modality == fingerprint.modality == "CT":
         yield from _levels()
@@ -239,7 +220,7 @@ def _measures(scan: ScanStatistics, fingerprint: Fingerprint) -> Iterator[tuple[
         yield from _relative()
     yield from _texture()
     yield "foreground_fraction", _share("foreground")
-    yield from _lengths(scan, fingerprint)
+    yield from _lengths(scan, grid)
 
 
 def _levels() -> Iterator[tuple[str, _Measure]]:
@@ -274,9 +255,9 @@ def _share(name: str) -> _Measure:
     return _Measure("coverage-outlier", text, _ODD_SHARE_RATIO, floor=_LEAST_SHARE)
 
 
-def _lengths(scan: ScanStatistics, fingerprint: Fingerprint) -> Iterator[tuple[str, _Measure]]:
-    ratio, grid = math.sqrt(ODD_SIZE_RATIO), _grid(scan, fingerprint)
-    in_voxels = scan.spacing_mm is None or grid is None or grid.spacing_mm is None
+def _lengths(scan: ScanStatistics, grid: Grid) -> Iterator[tuple[str, _Measure]]:
+    ratio = math.sqrt(ODD_SIZE_RATIO)
+    in_voxels = scan.spacing_mm is None or grid.spacing_mm is None
     for axis, letter in enumerate("DHW"[-len(scan.spatial_shape) :]):
         told = f" along {letter} is {{value:.3g}} mm; in training it was {{low:g}} to {{high:g}} mm."
         yield (
@@ -291,14 +272,13 @@ def _lengths(scan: ScanStatistics, fingerprint: Fingerprint) -> Iterator[tuple[s
             yield f"box_mm.{axis}", _Measure("size-outlier", f"The extent of what it shows{told}", ratio, floor=0.0)
 
 
-def _trained_spreads(scan: ScanStatistics, fingerprint: Fingerprint) -> dict[str, Spread]:
+def _trained_spreads(fingerprint: Fingerprint, grid: Grid) -> dict[str, Spread]:
     """Return the spreads of the training scans under the names of `scan_measures`."""
     spreads = {name: getattr(fingerprint, name) for name in ("value_range", "roughness", "colorfulness")}
     spreads |= {f"relative_levels.{level}": spread for level, spread in fingerprint.relative_levels.items()}
     spreads |= {f"percentiles.{level}": spread for level, spread in fingerprint.percentiles.items()}
     spreads |= {f"tissue_shares.{tissue}": spread for tissue, spread in fingerprint.tissue_shares.items()}
-    grid = _grid(scan, fingerprint)
-    return spreads if grid is None else spreads | _grid_spreads(grid)
+    return spreads | _grid_spreads(grid)
 
 
 def _grid_spreads(grid: Grid) -> dict[str, Spread]:

@@ -17,21 +17,21 @@ LEAST_USUAL = 0.05
 _TOLD_BY_VOXELS = frozenset({"CT", "MR"})
 
 
-class Mismatch(NamedTuple):
-    """Why a scan is not, or may not be, of the training scans' modality.
+class Deviation(NamedTuple):
+    """One way in which a scan differs.
 
     Args:
-        code: ``mixed-modality`` or ``not-hounsfield``.
-        sentence: What it is, and what those were.
-        certain: Whether no other reading is possible.
+        code: One of `medres.data.catalogue.KINDS`.
+        sentence: What was found, and what was usual.
+        certain: Whether the scan is no input of the model for this reason alone.
     """
 
     code: str
     sentence: str
-    certain: bool
+    certain: bool = False
 
 
-def match_modality(scan: ScanStatistics, fingerprint: Fingerprint, plan: Plan) -> Mismatch | None:
+def match_modality(scan: ScanStatistics, fingerprint: Fingerprint, plan: Plan) -> Deviation | None:
     """Return what is wrong with a scan's modality, or None.
 
     Certain where two headers contradict each other, where Hounsfield units meet a model that never saw any, or anything
@@ -51,30 +51,30 @@ def _usual(counts: Mapping[str, int]) -> frozenset[str]:
     return frozenset(name for name, count in counts.items() if count >= LEAST_USUAL * sum(counts.values()))
 
 
-def _by_header(scan: ScanStatistics, headers: frozenset[str], looks: frozenset[str]) -> Mismatch | None:
+def _by_header(scan: ScanStatistics, headers: frozenset[str], looks: frozenset[str]) -> Deviation | None:
     said = scan.header_modality
     if said is None or said in headers | looks:
         return None
     evidence = modality_evidence(scan)
     if headers or "other" not in looks:
-        return Mismatch("mixed-modality", f"It {evidence}; the training scans are {_named(headers or looks)}.", True)
+        return Deviation("mixed-modality", f"It {evidence}; the training scans are {_named(headers or looks)}.", True)
     if said == "CT":
         return None  # Hounsfield units are told by the values
-    return Mismatch(
+    return Deviation(
         "mixed-modality", f"It {evidence}; what the training scans are, their files and voxels did not say.", False
     )
 
 
-def _by_values(scan: ScanStatistics, looks: frozenset[str], plan: Plan) -> Mismatch | None:
+def _by_values(scan: ScanStatistics, looks: frozenset[str], plan: Plan) -> Deviation | None:
     if scan.modality in looks:
         return None
     if plan.intensity.scheme == "hu_windows" and scan.header_modality == "CT":
-        return Mismatch("not-hounsfield", "It is CT by its header, but its values are no Hounsfield units.", True)
+        return Deviation("not-hounsfield", "It is CT by its header, but its values are no Hounsfield units.", True)
     if plan.intensity.scheme == "hu_windows":
         told = f"It {looks_like(scan)}, unless it is a CT whose values are no Hounsfield units; the model reads those."
-        return Mismatch("mixed-modality", told, True)
+        return Deviation("mixed-modality", told, True)
     certain = scan.modality == "CT"
-    return Mismatch("mixed-modality", f"It {looks_like(scan)}; the training scans look like {_named(looks)}.", certain)
+    return Deviation("mixed-modality", f"It {looks_like(scan)}; the training scans look like {_named(looks)}.", certain)
 
 
 def _named(modalities: frozenset[str]) -> str:
